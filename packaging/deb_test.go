@@ -1,7 +1,6 @@
 package packaging
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -39,6 +38,27 @@ func TestDeb(t *testing.T) {
 	if m.exists("/etc/tollstream/tollstream.yaml") || m.exists("/usr/bin/tollstream") {
 		t.Error("a purge left settings or the command")
 	}
+}
+
+// token is what protects the page in the end.
+const token = "0123456789abcdef0123456789abcdef"
+
+// dropIns is where systemd finds an administrator's changes of units.
+const dropIns = "/etc/systemd/system/"
+
+// block returns the only block of a language in docs/install.md.
+func block(t *testing.T, language string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "docs/install.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(string(text), "```"+language+"\n")
+	if len(parts) != 2 {
+		t.Fatalf("docs/install.md has %d blocks of %s, want one", len(parts)-1, language)
+	}
+	content, _, _ := strings.Cut(parts[1], "```")
+	return content
 }
 
 // commands returns the commands of a section of docs/install.md.
@@ -157,6 +177,30 @@ func (m *machine) do(step string) {
 		m.services["tollstream-view"].await("STATUS=", "view at http://"+m.page)
 		for _, s := range m.services {
 			s.await("WATCHDOG=1", "")
+		}
+	case strings.HasPrefix(step, "openssl rand ") && strings.HasSuffix(step,
+		" | sudo install --mode 600 /dev/stdin /etc/tollstream/token"):
+		m.must(os.WriteFile(m.path("/etc/tollstream/token"), []byte(token+"\n"), 0o600))
+	case step == "sudo systemctl edit tollstream-view":
+		dir := m.path(dropIns + "tollstream-view.service.d")
+		m.must(os.MkdirAll(dir, 0o755))
+		m.must(os.WriteFile(filepath.Join(dir, "override.conf"), []byte(block(m.t, "ini")), 0o644))
+	case step == "sudo systemctl restart tollstream-view":
+		m.services["tollstream-view"].stop()
+		m.start("tollstream-view")
+	case strings.HasSuffix(step, `--header "Authorization: Bearer $(sudo cat /etc/tollstream/token)"`):
+		url := strings.Replace(args[2], "127.0.0.1:8080", m.page, 1)
+		for bearer, want := range map[string]int{token: http.StatusOK,
+			"another": http.StatusUnauthorized} {
+			request, err := http.NewRequestWithContext(m.t.Context(), http.MethodGet, url, nil)
+			m.must(err)
+			request.Header.Set("Authorization", "Bearer "+bearer)
+			response, err := http.DefaultClient.Do(request)
+			m.must(err)
+			_ = response.Body.Close()
+			if response.StatusCode != want {
+				m.t.Errorf("with the token %q: %s, want %d", bearer, response.Status, want)
+			}
 		}
 	case strings.HasPrefix(step, "curl --fail http://127.0.0.1:8080"):
 		m.get(strings.Replace(args[2], "127.0.0.1:8080", m.page, 1))
@@ -302,10 +346,14 @@ const uid = 61184
 // ready.
 func (m *machine) start(name string) {
 	m.t.Helper()
-	f, err := os.Open(m.path("/lib/systemd/system/" + name + ".service"))
+	text, err := os.ReadFile(m.path("/lib/systemd/system/" + name + ".service"))
 	m.must(err)
-	options, err := unit.DeserializeOptions(bufio.NewReader(f))
-	_ = f.Close()
+	if change := dropIns + name + ".service.d/override.conf"; m.exists(change) {
+		more, err := os.ReadFile(m.path(change))
+		m.must(err)
+		text = append(append(text, '\n'), more...)
+	}
+	options, err := unit.DeserializeOptions(bytes.NewReader(text))
 	m.must(err)
 	credentials := "/run/credentials/" + name
 	socket := "/run/" + name

@@ -266,7 +266,9 @@ func TestScripts(t *testing.T) {
 		"postremove": "purge"} {
 		dir := t.TempDir()
 		state := filepath.Join(dir, "var/lib/private/tollstream/partition")
-		if err := os.MkdirAll(state, 0o755); err != nil {
+		secret := filepath.Join(dir, "etc/tollstream/token")
+		if err := errors.Join(os.MkdirAll(state, 0o755), os.MkdirAll(filepath.Dir(secret), 0o755),
+			os.WriteFile(secret, nil, 0o600)); err != nil {
 			t.Fatal(err)
 		}
 		script := exec.Command("sh", filepath.Join("scripts", name+".sh"), arg)
@@ -274,8 +276,10 @@ func TestScripts(t *testing.T) {
 		if out, err := script.CombinedOutput(); err != nil || len(out) > 0 {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
-		if _, err := os.Stat(state); (err == nil) == (name == "postremove") {
-			t.Errorf("%s: the state is there: %v", name, err == nil)
+		for _, file := range []string{state, filepath.Dir(secret)} {
+			if _, err := os.Stat(file); (err == nil) == (name == "postremove") {
+				t.Errorf("%s: %s is there: %v", name, file, err == nil)
+			}
 		}
 	}
 }
