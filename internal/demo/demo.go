@@ -53,12 +53,12 @@ type Page struct {
 const morning = 5*time.Hour + 30*time.Minute
 
 // incidents returns what happens in a demo that starts at a time: half an hour in, a quiet plaza
-// gets several times its traffic, and an hour in, another one lets few vehicles pass.
+// gets several times its traffic, and ten minutes later another one lets few vehicles pass.
 func incidents(start time.Time) []simulate.Incident {
 	at := func(minutes int) time.Time { return start.Add(time.Duration(minutes) * time.Minute) }
 	return []simulate.Incident{
 		{Plaza: 4010, Kind: simulate.Surge, Size: 5, Start: at(30), End: at(120)},
-		{Plaza: 4007, Kind: simulate.Blockage, Size: 0.3, Start: at(60), End: at(90)},
+		{Plaza: 4007, Kind: simulate.Blockage, Size: 0.3, Start: at(40), End: at(80)},
 	}
 }
 

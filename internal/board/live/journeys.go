@@ -32,6 +32,7 @@ const (
 type journeyBoards struct {
 	turn     chan struct{} // holds a value while somebody reads
 	fresh    time.Duration // for which an answer is reused
+	pause    time.Duration // how many times as long as reading took there is none
 	sections kept[*board.Journeys]
 	through  map[int16]kept[*board.Through]
 	past     *journeys.Past
@@ -121,7 +122,7 @@ func (s *Source) sections(ctx context.Context) (*board.Journeys, error) {
 	}
 	now := time.Now()
 	j.sections = kept[*board.Journeys]{answer,
-		now.Add(max(j.fresh, journeysPause*now.Sub(began)))}
+		now.Add(max(j.fresh, j.pause*now.Sub(began)))}
 	return new(*answer), nil
 }
 

@@ -34,7 +34,8 @@ type Config struct {
 	// Relaxed asks the broker five times less often, for a board on a screen: what is new takes up to
 	// a tenth of a second more.
 	Relaxed bool
-	// JourneysEvery is how often travel times are read, at most; 0 for once a minute.
+	// JourneysEvery is how often travel times are read, however long that takes; 0 for once a minute,
+	// and less often where it takes long.
 	JourneysEvery time.Duration
 	// Holidays are those of the process, for what is usual on past dates; nil for none.
 	Holidays traffic.Holidays

@@ -39,7 +39,9 @@ func NewSource(failed func(error)) *Source {
 // Open gives the source its reader, once.
 func (s *Source) Open(r *Reader) {
 	s.store, s.holidays = r.store, r.cfg.Holidays
-	s.journeys.fresh = cmp.Or(r.cfg.JourneysEvery, journeysFresh)
+	if s.journeys.fresh, s.journeys.pause = r.cfg.JourneysEvery, 1; r.cfg.JourneysEvery == 0 {
+		s.journeys.fresh, s.journeys.pause = journeysFresh, journeysPause
+	}
 	s.turn <- r
 }
 
