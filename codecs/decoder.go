@@ -178,7 +178,7 @@ func (d *Decoder) decode(payload []byte, contentType string, e *toll.Event) erro
 	case JSON:
 		return d.decodeJSON(payload, e)
 	case Protobuf:
-		return d.decodeProtobuf(payload, e)
+		return d.decodeMessage(payload, e)
 	}
 	if looksLikeJSON(payload) {
 		return d.decodeJSON(payload, e)

@@ -20,6 +20,9 @@ func (d *Decoder) setMapping(m *mapping.Mapping) {
 	if m == nil {
 		return
 	}
+	if m.Descriptor != nil && d.format == Auto {
+		d.format = Protobuf
+	}
 	if m.Zone != nil {
 		d.times.from = toll.NewZone(m.Zone)
 	}

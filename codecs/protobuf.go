@@ -4,7 +4,10 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/tollstream/tollstream/codecs/mapping"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -15,6 +18,24 @@ const (
 	pbType        protowire.Number = 3
 	pbPlaza       protowire.Number = 4
 )
+
+// maxMessage bounds a message that is read by its descriptor, which takes much memory for a byte.
+const maxMessage = 1 << 20
+
+// decodeMessage reads the message of the mapping, or that of tollstream where it names none.
+func (d *Decoder) decodeMessage(p []byte, e *toll.Event) error {
+	if d.mapping == nil || d.mapping.Descriptor == nil {
+		return d.decodeProtobuf(p, e)
+	}
+	if len(p) > maxMessage {
+		return toll.Malformed(fieldEvent, "a Protobuf message of more than 1 MiB")
+	}
+	m := dynamicpb.NewMessage(d.mapping.Descriptor)
+	if proto.Unmarshal(p, m) != nil {
+		return toll.Malformed(fieldEvent, "not the Protobuf message %s", d.mapping.Message)
+	}
+	return d.fromTree(mapping.Tree(m), false, e, nil)
+}
 
 // decodeProtobuf reads what tollpb's generated code would accept, without its allocations. As
 // there, the last of a field counts, and a field that is unknown or of another wire type is

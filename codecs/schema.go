@@ -125,7 +125,7 @@ func (d *Decoder) decodeFramed(id uint32, payload []byte, format Format, e *toll
 		if !ok {
 			return toll.Malformed(toll.RejectSchema, "the message indexes of schema %d are damaged", id)
 		}
-		return d.decodeProtobuf(message, e)
+		return d.decodeMessage(message, e)
 	case d.mapping != nil:
 		return d.mappedJSON(body, e)
 	}

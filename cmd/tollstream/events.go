@@ -118,6 +118,16 @@ func mappingFrom(c *cli.Context) (*mapping.Mapping, error) {
 	if err != nil {
 		return nil, hint.Usagef("--mapping: %v", err)
 	}
+	if m.Descriptors == "" {
+		return m, nil
+	}
+	set, err := os.ReadFile(m.Descriptors)
+	if err != nil {
+		return nil, fmt.Errorf("--mapping: %w", err)
+	}
+	if err := m.Describe(set); err != nil {
+		return nil, hint.Usagef("--mapping: %s: %v", m.Descriptors, err)
+	}
 	return m, nil
 }
 

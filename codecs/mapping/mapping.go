@@ -15,6 +15,8 @@ import (
 	"time"
 	"unicode"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -58,6 +60,11 @@ type Mapping struct {
 	// Events is where the list of events stands in a record that wraps several; "" for one that is
 	// its event. Places are then those in an event, and those that begin with [Outside] in the record.
 	Events Place
+	// Descriptors is a file of descriptors of Protobuf, and Message the full name of the message in it
+	// that records hold; "" for the message of tollstream. [Mapping.Describe] sets Descriptor by them.
+	Descriptors, Message string
+	Descriptor           protoreflect.MessageDescriptor
+
 	Format TimeFormat
 	// Zone is of times that name none; nil for the database's.
 	Zone *time.Location
@@ -115,6 +122,8 @@ func DelimiterName(char byte) string {
 // Keys of a mapping other than the fields.
 const (
 	keyEvents    = "events"
+	keyFiles     = "descriptors"
+	keyMessage   = "message"
 	keyFormat    = "time_format"
 	keyZone      = "timezone"
 	keyDelimiter = "delimiter"
@@ -139,6 +148,10 @@ func Parse(s string) (*Mapping, error) {
 		}
 		seen[key] = true
 		errs = append(errs, err)
+	}
+	if seen[keyFiles] != seen[keyMessage] {
+		errs = append(errs, errors.New("descriptors and message go together: a file that protoc wrote, "+
+			"and the full name of a message in it"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -178,6 +191,10 @@ func (m *Mapping) set(key, value string) (err error) {
 	switch key {
 	case keyEvents:
 		m.Events = Place(value)
+	case keyFiles:
+		m.Descriptors = value
+	case keyMessage:
+		m.Message = value
 	case keyFormat:
 		m.Format, err = ParseTimeFormat(value)
 	case keyZone:
@@ -198,7 +215,7 @@ func (m *Mapping) set(key, value string) (err error) {
 		}
 	default:
 		err = fmt.Errorf("%q is none of time, vehicle_id, vehicle_type, toll_plaza_id, "+
-			"events, time_format, timezone, delimiter, header", key)
+			"events, descriptors, message, time_format, timezone, delimiter, header", key)
 	}
 	return err
 }
@@ -219,6 +236,10 @@ func (m *Mapping) String() string {
 	}
 	if m.Events != "" {
 		add(keyEvents, string(m.Events))
+	}
+	if m.Message != "" {
+		add(keyFiles, m.Descriptors)
+		add(keyMessage, m.Message)
 	}
 	if m.Format != (TimeFormat{}) {
 		add(keyFormat, m.Format.String())

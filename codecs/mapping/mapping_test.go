@@ -21,7 +21,7 @@ func TestParse(t *testing.T) {
 		`time="x`:                                       "the quoted value of time does not end",
 		"time=":                                         "time has no value",
 		"plaza=4 delimiter=: header=1": `"plaza" is none of time, vehicle_id, vehicle_type, ` +
-			`toll_plaza_id, events, time_format, timezone, delimiter, header` + "\n" +
+			`toll_plaza_id, events, descriptors, message, time_format, timezone, delimiter, header` + "\n" +
 			`delimiter: ":" is none of comma, semicolon, tab, pipe` + "\n" +
 			`header: "1" is neither yes nor no`,
 		"timezone=Mars": `timezone: "Mars" is not a timezone such as Europe/Berlin`,

@@ -60,6 +60,11 @@ func Text(f Field, value any) ([]byte, error) {
 		return []byte(v), nil
 	case []byte:
 		return v, nil
+	case Unset:
+		if f == Time {
+			return nil, toll.Malformed(f.Kind(), "missing")
+		}
+		return []byte("0"), nil
 	case json.Number:
 		return plainNumber(string(v)), nil
 	case int32:

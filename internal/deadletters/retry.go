@@ -41,6 +41,9 @@ func NewRetrier(ctx context.Context, con endpoint.Connection, store *sql.Store,
 	if _, err := store.Check(ctx, con.Identity(info.ID)); err != nil {
 		return nil, err
 	}
+	if m != nil && m.Descriptor != nil && format == codecs.Auto {
+		format = codecs.Protobuf
+	}
 	return &Retrier{con: con, format: format,
 		decoder: codecs.NewMappedDecoder(format, toll.NewZone(con.Location), m)}, nil
 }

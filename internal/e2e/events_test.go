@@ -11,6 +11,11 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/tollstream/tollstream/codecs/tollpb"
 )
 
 // sendRecords sends so many records of one event, of some and of many, in each form that needs no
@@ -149,6 +154,27 @@ func TestMapping(t *testing.T) {
 	w.must("process", "--until-end", "--mapping",
 		"events=passages time=at vehicle_id=id vehicle_type=class toll_plaza_id=$.plaza")
 	want(0, "2022-02-10 10:23:02,31,car,4856", "2022-02-10 10:23:03,32,van,4856")
+
+	seconds, vehicle, typ, plaza := int64(1644488582), int64(51), "bus", int64(4858)
+	message, err := proto.Marshal(&tollpb.TollEvent{UnixSeconds: &seconds, VehicleId: &vehicle,
+		VehicleType: &typ, TollPlazaId: &plaza})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set,
+		err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{
+		protodesc.ToFileDescriptorProto((&tollpb.TollEvent{}).ProtoReflect().Descriptor().ParentFile())}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	descriptors := filepath.Join(t.TempDir(), "toll.binpb")
+	if err := os.WriteFile(descriptors, set, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	send(string(message))
+	w.must("process", "--until-end", "--mapping", "descriptors="+descriptors+
+		" message=tollstream.v1.TollEvent time=unix_seconds time_format=epoch_s")
+	want(0, "2022-02-10 10:23:02,51,bus,4858")
 
 	file := filepath.Join(t.TempDir(), "tolldata.csv")
 	if err := os.WriteFile(file, []byte("\xef\xbb\xbfBooth;Note;Class;When;Car\r\n"+

@@ -53,6 +53,9 @@ type Reader struct {
 // NewReader returns a reader of a file's bytes, which it waits for. Where no mapping is given, a
 // header row that names all fields is one.
 func NewReader(source io.Reader, zone *toll.Zone, m *mapping.Mapping) (*Reader, error) {
+	if m != nil && m.Descriptor != nil {
+		return nil, errors.New("the mapping is of Protobuf, which is read from the topic only")
+	}
 	plain := bufio.NewReaderSize(source, 1<<18)
 	if magic, _ := plain.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		unzipped, err := gzip.NewReader(plain)
