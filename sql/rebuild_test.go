@@ -166,6 +166,48 @@ func TestRebuildWhileCursorsAreMade(t *testing.T) {
 	})
 }
 
+// A cursor that waited for a rebuild's lock is of the epoch that the rebuild raised.
+func TestCursorBehindRebuild(t *testing.T) {
+	dbtest.OnServers(t, func(t *testing.T, s *dbtest.Store) {
+		ctx := t.Context()
+		dbtest.Initialize(t, s)
+		w := s.Writer(dbtest.Identity.TopicID)
+		first, _, err := w.Load(ctx, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx, err := s.DB.BeginTx(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback()
+		for _, statement := range []string{`SELECT id FROM toll_meta WHERE id = 1 FOR UPDATE`,
+			`UPDATE toll_cursor SET epoch = epoch + 1000`} {
+			if _, err := tx.ExecContext(ctx, statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		epoch := make(chan uint64)
+		go func() {
+			second, _, err := w.Load(ctx, 1, 0)
+			if err != nil {
+				t.Error(err)
+			}
+			epoch <- second.Epoch
+		}()
+		for dbtest.Int(t, s, `SELECT COUNT(*) FROM information_schema.processlist
+			WHERE info LIKE 'SELECT created_at FROM toll_meta%'`) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-epoch; got != first.Epoch+1000 {
+			t.Errorf("its epoch is %d, want %d", got, first.Epoch+1000)
+		}
+	})
+}
+
 // TestUnreplayable counts the rows that a replay would not bring back, of logs of all kinds.
 func TestUnreplayable(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
