@@ -51,7 +51,8 @@ func TestJourneysOnThePage(t *testing.T) {
 	w.do(chromedp.EmulateViewport(desk.width, desk.height))
 	w.check("where from, where to")
 	if *shots != "" {
-		w.shoot("journeys-plaza.png", size{1440, 2000})
+		eval[bool](w, "(document.querySelector('.through').scrollIntoView(), true)")
+		w.shoot("journeys-plaza.png", desk)
 		w.prefer("prefers-color-scheme", "dark")
 		w.do(chromedp.EmulateViewport(phone.width, phone.height))
 		w.visit(l.url+"/", ".travel tbody tr")

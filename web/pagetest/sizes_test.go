@@ -23,7 +23,7 @@ import (
 func quoted(s string) string { return strconv.Quote(s) }
 
 // MaxPageBytes bounds the files that the page is made of, as they are stored.
-const MaxPageBytes = 125_500
+const MaxPageBytes = 122_000
 
 func TestWeight(t *testing.T) {
 	total := int64(0)

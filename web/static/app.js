@@ -14,10 +14,8 @@ const at = id => document.getElementById(id)
 const main = at('main')
 let shown = null // the page
 
-// path returns an address without the base, null for one that is not below it.
 const path = address => address?.startsWith(base) ? address.slice(base.length) : null
 
-// go shows the page of the address.
 function go(scroll) {
   shown?.close()
   shown = null
@@ -64,7 +62,6 @@ document.addEventListener('keydown', event => {
   }
 })
 
-// head updates what every page shows.
 let said = ''
 function head() {
   const v = live.board?.verification
@@ -102,7 +99,6 @@ function notices(all) {
   sorted.forEach((n, i) => text(section.children[i] ?? section.appendChild(el('h2')), n.text[0].toUpperCase() + n.text.slice(1)))
 }
 
-// tick shows how old everything is, once a second.
 function tick() {
   const old = stale(), board = live.board
   const fresh = at('fresh'), notice = at('stale')
@@ -139,7 +135,6 @@ listen(seen => {
   tick()
 })
 
-// The theme is the system's until the button says otherwise.
 const themes = ['', 'light', 'dark']
 function theme(name) {
   if (name) document.documentElement.dataset.theme = name

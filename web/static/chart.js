@@ -25,7 +25,6 @@ export const of = (quarter, [type, , several]) => several ? several.reduce((sum,
 export const sum = quarter => quarter.count ?? 0
 export const typeName = ([type]) => f.plain(type ?? 'other types')
 
-// slots numbers quarters from the first one on and returns how many there are.
 function slots(quarters) {
   const first = quarters.length && Date.parse(quarters[0].start)
   for (const q of quarters) q.slot = Math.round((Date.parse(q.start) - first) / QUARTER)
@@ -52,10 +51,8 @@ export class Span {
 
   get shown() { return this.quarters.filter(q => this.in(q)) }
   in(q) { return q.slot >= this.from && q.slot < this.to }
-  // complete is what is known of a quarter that is over.
   complete(q) { return q.slot !== this.running && q.slot < this.over && q.count != null }
 
-  // time is when a quarter begins, on the clock; that behind the last one is when it ends.
   time(slot) {
     const q = this.bySlot.get(slot) ?? this.beforeBySlot.get(slot)
     return q?.start ?? (slot ? later(this.time(slot - 1)) : '')
@@ -69,7 +66,6 @@ export class Span {
 
 const later = t => t && new Date(Date.parse(t.slice(0, 19) + 'Z') + QUARTER).toISOString().slice(0, 19)
 
-// ticks returns round values from 0 to above the highest.
 function ticks(highest) {
   const rough = Math.max(highest, 4) / 4, ten = 10 ** Math.floor(Math.log10(rough))
   const step = [1, 2, 2.5, 5, 10].find(s => s * ten >= rough && (s * ten) % 1 === 0) * ten || Math.ceil(rough)
@@ -201,7 +197,6 @@ class Chart {
     return path
   }
 
-  // missing is what there is to say of a quarter without a figure.
   missing(slot) { return slot >= this.span.over ? 'still to come' : slot === this.span.running ? 'not yet known' : 'not known' }
   so(slot) { return slot === this.span.running ? ', so far' : '' }
 }
@@ -245,7 +240,6 @@ export class Flow extends Chart {
   }
 }
 
-// Throughput shows passenger cars against the capacity, both an hour.
 export class Throughput extends Chart {
   paint(span) {
     const shown = span.shown
@@ -261,7 +255,6 @@ export class Throughput extends Chart {
   }
 }
 
-// Days shows what has passed since the beginning, and in the period that it is compared with.
 export class Days extends Chart {
   set(span) {
     // Where a quarter is not known, what follows is at least so much.

@@ -17,7 +17,6 @@ function fill(node, attributes, children) {
 // el makes an HTML element. An attribute whose value is a function is a listener; null and false leave it out.
 export const el = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children)
 
-// svg does the same in SVG.
 export const svg = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children)
 
 // shapes of states and verdicts, in a square of 16. style.css fills those of the first line and draws the others as lines.
@@ -49,7 +48,6 @@ export function show(node, name) {
   return node
 }
 
-// page clones a template and returns its content with the elements that have a data-f, by that name.
 export function page(id) {
   const root = document.getElementById(id).content.cloneNode(true)
   const parts = {}
@@ -57,12 +55,10 @@ export function page(id) {
   return { root, parts }
 }
 
-// missing shows that there is nothing at this address.
 export function missing(main, words, hint = '') {
   main.replaceChildren(el('div', { class: 'waiting' }, el('h1', {}, words), el('p', {}, hint && hint + ' ', el('a', { href: base }, 'All plazas'))))
 }
 
-// facts fills a dl with [term, value, unit].
 export function facts(list, rows) {
   rows.forEach(([term, value, unit], i) => {
     let at = list.children[i]

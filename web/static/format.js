@@ -15,11 +15,9 @@ export const date = t => t ? t.slice(0, 10) : unknown
 export const clock = t => t ? t.slice(11, 19) : unknown
 export const minute = t => t ? t.slice(11, 16) : unknown
 export const zone = (name, t) => name || (t ? t.slice(19).replace(/^\.\d+/, '').replace('Z', 'UTC') : '')
-// moment is the clock, with the date where that is not the given day.
 export const moment = (t, day, of = minute) => !t ? unknown : (date(t) === day ? '' : `${+t.slice(8, 10)} ${months[t.slice(5, 7) - 1]}${t.slice(0, 4) === day?.slice(0, 4) ? '' : ' ' + t.slice(0, 4)}, `) + of(t)
 const months = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'June', 'July', 'Aug', 'Sept', 'Oct', 'Nov', 'Dec']
 
-// day writes a date with its weekday: Tue 24 Mar 2026.
 export const day = t => t ? `${weekday(t).slice(0, 3)} ${+t.slice(8, 10)} ${months[t.slice(5, 7) - 1]} ${t.slice(0, 4)}` : unknown
 // behind writes how far event time, which is a minute, is behind the wall clock.
 export const behind = seconds => seconds <= -60 ? `${span(-seconds)} ahead of the clock` : `${seconds < 60 ? '0 min' : span(seconds - seconds % 60)} behind the clock`
@@ -27,7 +25,6 @@ export const behind = seconds => seconds <= -60 ? `${span(-seconds)} ahead of th
 const weekdays = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday']
 export const weekday = t => t ? weekdays[new Date(date(t) + 'T00:00Z').getUTCDay()] : ''
 
-// span writes seconds in one or two units: 8 s, 35 min, 2 h 5 min, 3 d 4 h.
 export function span(seconds) {
   const s = Math.max(0, Math.round(seconds))
   if (s < 60) return s + ' s'
@@ -40,7 +37,6 @@ export function span(seconds) {
 
 export const many = (n, one, more = one + 's') => `${num(n)} ${n === 1 ? one : more}`
 
-// states in the order of how urgent they are.
 export const states = ['saturated', 'below_usual', 'above_usual', 'busy', 'no_data', 'catching_up', 'warming_up', 'free']
 export const stateWords = { saturated: 'saturated', below_usual: 'below usual', above_usual: 'above usual', busy: 'busy', no_data: 'no data', catching_up: 'catching up', warming_up: 'warming up', free: 'free' }
 export const word = state => stateWords[state] ?? String(state)
@@ -50,7 +46,6 @@ export const plain = s => s.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u20
 export const name = p => plain(p.name ?? '') || 'Plaza ' + p.id
 export const place = p => [plain(p.road ?? ''), p.position_km == null ? '' : `km ${num(p.position_km, p.position_km % 1 ? 1 : 0)}`].filter(Boolean).join(' ')
 
-// verdict returns the symbol and the words of a verification, of all plazas or of one.
 export function verdict(v) {
   switch (v?.status) {
     case 'exact': return ['exact', 'exact']

@@ -42,7 +42,6 @@ export class Incidents {
   close() { this.gone.abort() }
   title() { return 'Incidents' }
 
-  // choose changes what is selected, in the address too.
   choose(name, value) {
     value ? this.query.set(name, value) : this.query.delete(name)
     history.replaceState(history.state, '', base + 'incidents' + (this.query.size ? '?' + this.query : ''))
@@ -56,7 +55,6 @@ export class Incidents {
     this.parts.atom.href = base + 'incidents.atom' + query
   }
 
-  // roads offers the roads that there are, and the one that the address names.
   roads() {
     const { road } = this.parts
     const names = new Set([this.query.get('road'), ...[...live.plazas.values()].map(p => p.road)].filter(Boolean))

@@ -21,7 +21,6 @@ export function listen(f) {
   return () => listeners.delete(f)
 }
 
-// age returns how many seconds ago there was news.
 export const age = () => since(live.news)
 
 // A board is read about once a second. Ten seconds without one is an outage, and nothing that a busy database explains.

@@ -11,7 +11,6 @@ export const plus = (date, days) => new Date(Date.parse(date) + days * DAY).toIS
 const monday = date => plus(date, -((new Date(date).getUTCDay() + 6) % 7))
 
 export class Period {
-  // parts are the controls; changed is called when another period was asked for.
   constructor(parts, changed) {
     this.parts = parts
     this.changed = changed
@@ -35,12 +34,10 @@ export class Period {
 
   get start() { const date = this.date || this.today; return date && this.week ? monday(date) : date }
   get end() { return this.start && plus(this.start, this.week ? 7 : 1) }
-  // before is where the period that it is compared with begins; none is ''.
   get before() { return this.compare === 'none' ? '' : !this.compare ? plus(this.start, -7) : this.week ? monday(this.compare) : this.compare }
   get beforeEnd() { return plus(this.before, this.week ? 7 : 1) }
   // usual is the page as it opens: today so far, compared with a week before.
   get usual() { return !this.week && this.start === this.today && !this.compare }
-  // live is whether what is shown still changes.
   get live() { return this.start <= this.today && this.today < this.end }
   // range limits lists, in the words of the API; the page as it opens lists the newest of all.
   get range() {
@@ -58,7 +55,6 @@ export class Period {
     this.show()
   }
 
-  // go shows something else.
   go(change) {
     Object.assign(this, change)
     const at = new URL(location.href)
@@ -76,7 +72,6 @@ export class Period {
     this.go({ date: date === this.today && !this.week ? '' : date, zoom: null, compare: aDate(this.compare) ? plus(this.compare, days) : this.compare })
   }
 
-  // begin tells it what day it is at the plaza.
   begin(today) {
     if (today === this.today) return
     this.today = today
@@ -102,7 +97,6 @@ export class Period {
     text(parts.zoomed, this.zoom ? `${f.moment(this.zoom[0], this.start)} to ${f.moment(this.zoom[1], this.zoom[0].slice(0, 10))}` : '')
   }
 
-  // name is what the period is called, and the one that it is compared with.
   get name() { return this.called(this.start) }
   get beforeName() { return this.called(this.before) }
   called(start) { return this.week ? `week of ${f.day(start)}` : f.day(start) }

@@ -45,7 +45,6 @@ export class PlazaPage {
     for (const chart of this.charts) chart.close()
   }
 
-  // back shows what the address now says, where that is of this plaza.
   back() {
     if (+location.pathname.slice(base.length).split('/')[1] !== this.id) return false
     this.period.fromAddress()
@@ -59,7 +58,6 @@ export class PlazaPage {
     this.windows()
   }
 
-  // zoom shows some slots of the charts.
   zoom(from, to) {
     const { span, period } = this
     const whole = from <= 0 && to >= span.count
@@ -86,7 +84,6 @@ export class PlazaPage {
     return response.json()
   }
 
-  // update shows the headline, and asks for the history where that is due.
   update() {
     const now = live.plazas.get(this.id)
     const changed = now !== this.seen
@@ -163,7 +160,6 @@ export class PlazaPage {
     ])
   }
 
-  // flow returns the quarters of an hour of some dates.
   async flow(from, to) {
     const path = '/flow?' + new URLSearchParams({ from, to })
     const quarters = this.past.get(path) ?? (await this.get(path)).quarters
@@ -231,7 +227,6 @@ export class PlazaPage {
     this.parts.legend.replaceChildren(...entries)
   }
 
-  // table shows the flow chart's figures as a table, where that is open.
   table() {
     const box = this.parts.flowtable, { span } = this
     if (!box.parentNode.open || !span) return
@@ -251,7 +246,6 @@ export class PlazaPage {
     select.append(el('option', { value: kind, selected: select.options.length === 1 && location.search.includes('kind=') }, kind))
   }
 
-  // windows shows the newest closed windows, or with a cursor adds older ones.
   async windows(before) {
     const { parts } = this
     const kind = parts.kind.value

@@ -10,7 +10,6 @@ const pen = document.createElement('canvas').getContext('2d') // measures names
 
 // Roads redraws them if plazas or the room have changed; else it updates what differs.
 export class Roads {
-  // section is a details element; parts are its children that have a data-f.
   constructor(section, parts) {
     this.section = section
     this.parts = parts
@@ -33,7 +32,6 @@ export class Roads {
 
   close() { this.sizes.disconnect() }
 
-  // read describes the plaza that is pointed at.
   read() {
     const p = this.over != null && this.plazas?.get(this.over)
     text(this.parts.readout, p ? `${f.name(p)} · ${f.place(p)} · ${f.word(p.state)}${p.since ? ' since ' + f.moment(p.since, f.date(p.last_event)) : ''} · ${f.num(p.flow_per_hour)} veh/h · ${f.full(p.vc)} of capacity` : '')
@@ -144,7 +142,6 @@ export class Roads {
     }
   }
 
-  // key moves along a road with the arrow keys left and right, and to the nearest plaza of another road up and down.
   key(event) {
     const mark = event.target.closest?.('a')
     if (!mark || event.ctrlKey || event.metaKey || event.altKey) return

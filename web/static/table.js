@@ -83,7 +83,6 @@ export function order(key, down) {
 const MORE = 8 // rows beyond the visible ones, above and below
 
 export class Table {
-  // table is the element; sort is called with a column's key when its header is pressed.
   constructor(table, sort) {
     this.table = table
     this.body = table.tBodies[0]
@@ -114,12 +113,10 @@ export class Table {
     cancelAnimationFrame(this.frame)
   }
 
-  // sorted marks the column that the rows are in the order of.
   sorted(key, down) {
     columns.forEach((c, i) => attr(this.head.cells[i], 'aria-sort', c.by && (c.key === key ? (down ? 'descending' : 'ascending') : 'none')))
   }
 
-  // update shows plazas in this order. today is the date that last events are shown without.
   update(plazas, today) {
     this.plazas = plazas
     this.today = today
@@ -153,7 +150,6 @@ export class Table {
     if (focused?.isConnected && document.activeElement !== focused) focused.focus({ preventScroll: true })
   }
 
-  // row puts a plaza's row after another and shows what is known of it.
   row(plaza, index, after) {
     let row = this.rows.get(plaza.id)
     if (!row) {
@@ -177,7 +173,6 @@ export class Table {
     return row
   }
 
-  // key moves from plaza to plaza with the arrow keys, Home and End.
   key(event) {
     const row = document.activeElement?.closest('tr.row')
     if (!row || event.ctrlKey || event.metaKey || event.altKey) return
