@@ -395,6 +395,39 @@ func TestViewListen(t *testing.T) {
 }
 
 // TestViewListenAway takes the database away, and gives it back.
+// TestJourneysListen has vehicles that drive from one plaza to the next, each with its own id.
+func TestJourneysListen(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(t, time.UTC)
+	l := p.listen(t)
+	start := time.Date(2026, 3, 2, 7, 0, 0, 0, time.UTC)
+	var lines strings.Builder
+	for n := range 240 {
+		for i, plaza := range []int{4006, 4007} {
+			at := start.Add(time.Duration(10*n+i*(150+n%7)) * time.Second)
+			fmt.Fprintf(&lines, "%s,%d,car,%d\n", at.Format(time.ANSIC), 1000+n, plaza)
+		}
+	}
+	p.events(lines.String())
+	l.until("api/v1/plazas", func(v map[string]any) bool { return len(v["plazas"].([]any)) == 2 })
+	j := l.until("api/v1/journeys", func(map[string]any) bool { return true })
+	sections, _ := j["sections"].([]any)
+	if j["status"] != "journeys" || len(sections) != 1 {
+		t.Fatalf("%v", j)
+	}
+	if s := sections[0].(map[string]any); s["from"] != 4006. || s["to"] != 4007. ||
+		s["median_seconds"] != 153. || s["usual_seconds"] != 153. || s["slow"] != false ||
+		s["vehicles"].(float64) < 80 {
+		t.Errorf("%v", s)
+	}
+	through := l.until("api/v1/plazas/4007/journeys", func(map[string]any) bool { return true })
+	origin := through["origins"].([]any)[0].(map[string]any)
+	if through["vehicles"].(float64) < 200 || origin["plaza"] != 4006. || origin["share"] != 1. {
+		t.Errorf("%v", through)
+	}
+	l.get(404, "api/v1/plazas/4010/journeys")
+}
+
 func TestViewListenAway(t *testing.T) {
 	t.Parallel()
 	p := newPipeline(t, time.UTC)

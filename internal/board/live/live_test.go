@@ -256,3 +256,30 @@ func TestUnknownKind(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTooCostly is when journeys are not read for a view: they would slow the database down.
+func TestTooCostly(t *testing.T) {
+	for _, test := range []struct {
+		rows    int64
+		indexed bool
+		want    string
+	}{
+		{2_000_000, true, ""}, {2_000_001, true, "would read 2,000,001 rows"}, {200_000, false, ""},
+		{200_001, false, "would read all 200,001 rows"},
+	} {
+		if got := tooCostly(test.rows, test.indexed); (got == "") != (test.want == "") ||
+			!strings.Contains(got, test.want) {
+			t.Errorf("%d rows, %v: %q", test.rows, test.indexed, got)
+		}
+	}
+}
+
+// TestJourneysAfterASlowRead are not read again for a while, and it is said why.
+func TestJourneysAfterASlowRead(t *testing.T) {
+	s := NewSource(nil)
+	s.journeys.slow = time.Now().Add(time.Minute)
+	j, err := s.sections(t.Context())
+	if err != nil || j.Status != board.NotRead || !strings.Contains(j.Why, "tollstream sql indexes") {
+		t.Errorf("%+v, %v", j, err)
+	}
+}
