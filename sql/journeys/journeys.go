@@ -253,11 +253,11 @@ func segments(ctx context.Context, q db.Reader, scans []journeys.Window, spans [
 		class.WriteString(" WHEN at >= ? AND at < ?")
 		classArgs = append(classArgs, s.Start.String(), s.End.String())
 		if s.class == hourBefore {
-			class.WriteString(" AND gap <= " + strconv.Itoa(journeys.Before))
+			class.WriteString(" AND " + took + " <= " + strconv.Itoa(journeys.Before))
 		}
 		class.WriteString(" THEN " + strconv.Itoa(s.class))
 	}
-	segment.WriteString("origin <> plaza AND gap > 0 AND gap <= " + maxGap)
+	segment.WriteString("origin <> plaza AND departed < at AND " + took + " <= " + maxGap)
 	for _, c := range changesOf(scans, zone) {
 		segment.WriteString(" AND NOT (departed < ? AND at >= ?)")
 		segmentArgs = append(segmentArgs, c.End.String(), c.Start.String())
@@ -266,14 +266,13 @@ func segments(ctx context.Context, q db.Reader, scans []journeys.Window, spans [
 	// A row that repeats its passage follows it, since the order is by time and plaza: it is left out.
 	query := bounded + `class, origin, plaza, gap, COUNT(*) FROM (
 		SELECT CASE` + class.String() + ` END AS class,
-			IF(gap <= ` + maxGap + `, origin, NULL) AS origin, plaza,
-			IF(` + segment.String() + `, gap, NULL) AS gap
+			IF(` + took + ` <= ` + maxGap + `, origin, NULL) AS origin, plaza,
+			IF(` + segment.String() + `, ` + took + `, NULL) AS gap
 		FROM (SELECT toll_plaza_id AS plaza, timestamp AS at, LAG(toll_plaza_id) OVER w AS origin,
-				LAG(timestamp) OVER w AS departed,
-				TIMESTAMPDIFF(SECOND, LAG(timestamp) OVER w, timestamp) AS gap
+				LAG(timestamp) OVER w AS departed
 			FROM ` + tables.EventTable + ` WHERE ` + where + known + `
 			WINDOW w AS (PARTITION BY vehicle_id ORDER BY timestamp, toll_plaza_id)) passages
-		WHERE origin IS NULL OR origin <> plaza OR gap > 0) counted
+		WHERE origin IS NULL OR origin <> plaza OR departed < at) counted
 		WHERE class <= ` + strconv.Itoa(inLast) + ` OR class IS NOT NULL AND gap IS NOT NULL
 		GROUP BY class, origin, plaza, gap LIMIT ` + strconv.Itoa(maxCells+1)
 	var r row
@@ -288,6 +287,10 @@ func segments(ctx context.Context, q db.Reader, scans []journeys.Window, spans [
 	})
 }
 
+// took is how long a vehicle took. The server computes each function over a window by itself, so
+// there are as few as can be.
+const took = `TIMESTAMPDIFF(SECOND, departed, at)`
+
 // Trips counts the trips that ended in a window or, with through, passed that plaza in it, as
 // [journeys.CountTrips] does.
 func (s *Surveyor) Trips(ctx context.Context, w journeys.Window, through *int16,
@@ -295,10 +298,11 @@ func (s *Surveyor) Trips(ctx context.Context, w journeys.Window, through *int16,
 	t := &journeys.Trips{Window: w, Through: through, Cells: map[journeys.Pair]int64{},
 		Same: map[int16]int64{}}
 	scan := w.TripScan()
-	hit, counts := `0`, `at >= ? AND at < ?`
+	hit, hits, counts := `0`, `0`, `at >= ? AND at < ?`
 	var hitArgs, countArgs []any
 	if through != nil {
-		hit, counts = `toll_plaza_id = ? AND timestamp >= ? AND timestamp < ?`,
+		hit = `toll_plaza_id = ? AND timestamp >= ? AND timestamp < ?`
+		hits, counts = `SUM(`+hit+`) OVER (w ROWS UNBOUNDED PRECEDING)`,
 			`(hits > hits_before OR hit OR first_hit)`
 		hitArgs = []any{*through, w.Start.String(), w.End.String()}
 	} else {
@@ -318,7 +322,7 @@ func (s *Surveyor) Trips(ctx context.Context, w journeys.Window, through *int16,
 		FROM (SELECT vehicle, plaza, at, hit, hits, COALESCE(gap > ` + maxGap + `, 1) AS starts,
 				COALESCE(gap_after > ` + maxGap + `, 1) AS ends
 			FROM (SELECT vehicle_id AS vehicle, toll_plaza_id AS plaza, timestamp AS at, ` + hit + ` AS hit,
-					SUM(` + hit + `) OVER (w ROWS UNBOUNDED PRECEDING) AS hits,
+					` + hits + ` AS hits,
 					TIMESTAMPDIFF(SECOND, LAG(timestamp) OVER w, timestamp) AS gap,
 					TIMESTAMPDIFF(SECOND, timestamp, LEAD(timestamp) OVER w) AS gap_after
 				FROM ` + tables.EventTable + ` WHERE ` + where + known + `
