@@ -12,6 +12,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grafana/grafana-foundation-sdk/go/cog"
+	"github.com/grafana/grafana-foundation-sdk/go/cog/variants"
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
+	grafana "github.com/grafana/grafana-foundation-sdk/go/prometheus"
+	"github.com/grafana/grafana-foundation-sdk/go/stat"
+	"github.com/grafana/grafana-foundation-sdk/go/statetimeline"
+	"github.com/grafana/grafana-foundation-sdk/go/table"
+	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -127,6 +135,11 @@ func checkExpr(s *scrape, expr string, used map[string]bool) (problems []string)
 // hasValue reports whether a metric has a label with a value.
 func hasValue(f *dto.MetricFamily, name, value string) bool {
 	return slices.ContainsFunc(f.GetMetric(), func(m *dto.Metric) bool {
+		for _, b := range m.GetHistogram().GetBucket() {
+			if name == "le" && (value == "+Inf" || value == fmt.Sprint(b.GetUpperBound())) {
+				return true
+			}
+		}
 		return slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool {
 			return l.GetName() == name && l.GetValue() == value
 		})
@@ -304,6 +317,26 @@ func checkDashboard(t *testing.T, s *scrape, used map[string]bool) {
 	visit("", dashboard)
 	if queries < 40 {
 		t.Errorf("%d queries were found", queries)
+	}
+}
+
+// TestDashboard decodes the dashboard with Grafana's own types, which know what it requires.
+func TestDashboard(t *testing.T) {
+	for _, panel := range []variants.PanelcfgConfig{stat.VariantConfig(), table.VariantConfig(),
+		statetimeline.VariantConfig(), timeseries.VariantConfig()} {
+		cog.NewRuntime().RegisterPanelcfgVariant(panel)
+	}
+	cog.NewRuntime().RegisterDataqueryVariant(grafana.VariantConfig())
+	text, err := os.ReadFile(docs + "grafana/tollstream.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d dashboard.Dashboard
+	// Without a problem it returns an empty list of errors, which is not nil.
+	for _, err := range []error{d.UnmarshalJSONStrict(text), d.Validate()} {
+		if err != nil && err.Error() != "" {
+			t.Error(err)
+		}
 	}
 }
 
