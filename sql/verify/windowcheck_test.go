@@ -516,8 +516,9 @@ func TestVerifyFoldedWindows(t *testing.T) {
 				old)
 		}
 		for _, kind := range []string{"1m", "10m/5m", "15m", "1h", "day"} {
+			dbtest.Exec(t, s, `CREATE TABLE kept LIKE toll_window`)
 			dbtest.Exec(t, s,
-				`CREATE TABLE kept AS SELECT * FROM toll_window WHERE kind = ?
+				`INSERT INTO kept SELECT * FROM toll_window WHERE kind = ?
 					AND start_minute = (SELECT MIN(start_minute) FROM toll_window WHERE kind = ?)`, kind, kind)
 			dbtest.Exec(t, s, `DELETE FROM toll_window WHERE kind = ? AND start_minute = ?`, kind,
 				dbtest.Int(t, s, `SELECT MIN(start_minute) FROM kept`))
