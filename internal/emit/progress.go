@@ -37,10 +37,10 @@ func (p *Progress) away(err error) {
 // waits returns an error while the run waits for Kafka.
 func (p *Progress) waits() error {
 	if err := p.outage.Load(); err != nil {
-		return fmt.Errorf("Kafka does not answer: %w", *err)
+		return fmt.Errorf("no answer from Kafka: %w", *err)
 	}
 	if p.emitter.Load() == nil {
-		return errors.New("Kafka has not answered yet")
+		return errors.New("no answer from Kafka yet")
 	}
 	return nil
 }

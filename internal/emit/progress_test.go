@@ -27,7 +27,7 @@ func TestProgress(t *testing.T) {
 			t.Errorf("the status is %q, want %q", got, want)
 		}
 	}
-	expect(time.Second, "waiting: Kafka has not answered yet · 0 sent")
+	expect(time.Second, "waiting: no answer from Kafka yet · 0 sent")
 	if err := Run(t.Context(), Config{Cluster: kafka.Cluster{Brokers: cluster.ListenAddrs()},
 		Topic: "toll", Location: time.UTC, Plazas: []int16{4856}, Count: 1200, Progress: &p,
 		Stdout: io.Discard, Stderr: io.Discard}); err != nil {
@@ -35,7 +35,7 @@ func TestProgress(t *testing.T) {
 	}
 	expect(11*time.Second, "120 events/s · 1,200 sent to topic toll")
 	p.away(errors.New("no broker"))
-	expect(12*time.Second, "waiting: Kafka does not answer: no broker · 1,200 sent")
+	expect(12*time.Second, "waiting: no answer from Kafka: no broker · 1,200 sent")
 	p.away(nil)
 	expect(13*time.Second, "0 events/s · 1,200 sent to topic toll")
 }

@@ -26,9 +26,6 @@ import (
 // StatementLimit is how long the server works on a statement before it gives up.
 const StatementLimit = 2 * time.Minute
 
-// timeIndex is the optional index that makes scans bounded by time fast.
-const timeIndex = "tollstream_time"
-
 // maxCells bounds what a scan returns. Of vehicles that drive there are some hundred different
 // times a section; of random ids nearly each is another one. It is a variable for tests.
 var maxCells = 500_000
