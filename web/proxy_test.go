@@ -40,7 +40,7 @@ func TestBelowABasePath(t *testing.T) {
 // TestScriptsKnowNoRoot looks for addresses in the page's scripts that would leave the base path:
 // they begin with base, of dom.js.
 func TestScriptsKnowNoRoot(t *testing.T) {
-	rooted := regexp.MustCompile("['\"`]/(api|static|[a-z]+\\.atom|plazas?|incidents)\\b|" +
+	rooted := regexp.MustCompile("['\"`]/(api|static|[a-z]+\\.atom|plazas?|incidents|journeys)\\b|" +
 		"(href|fetch|EventSource|location)[^\\n]{0,3}['\"`]/")
 	err := fs.WalkDir(staticFiles, "static", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(name, ".js") {

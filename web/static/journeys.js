@@ -12,8 +12,8 @@ function asker(path, gone, show) {
   return async () => {
     if (performance.now() < due) return
     due = performance.now() + FRESH
-    const response = await fetch(base + 'api/v1/' + path, { signal: gone }).catch(() => ({}))
-    response.ok ? show(await response.json()) : due += AGAIN - FRESH
+    const answer = await fetch(base + 'api/v1/' + path, { signal: gone }).then(r => r.ok && r.json()).catch(() => false)
+    answer ? show(answer) : due += AGAIN - FRESH
   }
 }
 
