@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -107,19 +106,15 @@ func (ask *journeysAsk) run(c *cli.Context, store *sql.Store) error {
 	if err != nil {
 		return err
 	}
-	w, err := survey.Window(c.Context, at, ask.window)
-	if err != nil {
+	if err := survey.Choose(c.Context, at, ask.window); err != nil {
 		return err
 	}
 	status := text.NewStatusLine(c.App.ErrWriter)
-	defer status.Set("")
-	log := func(line string) { fmt.Fprintln(status, line) }
 	steps := command.NewSteps(status, "reading the rows")
 	defer steps.End()
 	out := c.App.Writer
 	if ask.through != nil {
-		t, err := survey.ReadThrough(c.Context, w, *ask.through, log, status.Set)
-		status.Set("")
+		t, err := survey.ReadThrough(c.Context, *ask.through, status)
 		switch {
 		case err != nil:
 			return err
@@ -130,8 +125,7 @@ func (ask *journeysAsk) run(c *cli.Context, store *sql.Store) error {
 		}
 		return render.Through(out, t)
 	}
-	j, err := survey.ReadSections(c.Context, w, ask.one, log, status.Set)
-	status.Set("")
+	j, err := survey.ReadSections(c.Context, ask.one, status)
 	switch {
 	case err != nil:
 		return err

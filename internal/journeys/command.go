@@ -7,7 +7,6 @@ import (
 
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/text"
-	survey "github.com/tollstream/tollstream/sql/journeys"
 	"github.com/tollstream/tollstream/toll/journeys"
 )
 
@@ -20,55 +19,55 @@ const (
 )
 
 // announce logs what reading costs, where that takes a while.
-func announce(c survey.Cost, statements int, log func(line string)) {
-	took := time.Duration(float64(c.Rows) / rowsPerSecond * float64(time.Second))
-	advice := ""
+func announce(c Cost, statements int, status *text.StatusLine) {
+	took, advice := float64(c.Rows)/rowsPerSecond, ""
 	if !c.Indexed {
-		took = time.Duration(float64(c.Rows) / skippedPerSecond * float64(statements) *
-			float64(time.Second))
+		took = float64(c.Rows) / skippedPerSecond * float64(statements)
 		advice = "; the index by time makes it fast: tollstream sql indexes"
 	}
-	if took > announced {
-		log(fmt.Sprintf("tollstream: reading %s of livetolldata, about %s%s",
-			text.Count(c.Rows, "row"), text.Seconds(took.Round(time.Second)), advice))
+	if d := time.Duration(took * float64(time.Second)); d > announced {
+		fmt.Fprintf(status, "tollstream: reading %s of livetolldata, about %s%s\n",
+			text.Count(c.Rows, "row"), text.Seconds(d.Round(time.Second)), advice)
 	}
 }
 
-// ReadSections is [Survey.Sections] with what is usual, for a person who waits: log receives what
-// it costs where that is much, and status how far it is.
-func (s *Survey) ReadSections(ctx context.Context, w journeys.Window, one *journeys.Pair,
-	log, status func(string)) (*board.Journeys, error) {
-	cost, err := s.Cost(ctx, w, true)
+// ReadSections is [Survey.Sections] with what is usual, for a person who waits: status shows what
+// it costs where that is much, and how far it is.
+func (s *Survey) ReadSections(ctx context.Context, one *journeys.Pair,
+	status *text.StatusLine) (*board.Journeys, error) {
+	defer status.Set("")
+	cost, err := s.Cost(ctx, true)
 	if err != nil {
 		return nil, err
 	}
-	announce(cost, 3, log)
-	status("reading what is usual …")
-	past, err := s.Past(ctx, w)
+	announce(cost, 3, status)
+	status.Set("reading what is usual …")
+	past, err := s.Past(ctx)
 	if err != nil {
 		return nil, err
 	}
-	status("reading the travel times …")
-	return s.Sections(ctx, w, past, one, func(done, total int) {
+	status.Set("reading the travel times …")
+	return s.Sections(ctx, past, one, func(done, total int) {
 		if total > 1 {
-			status(fmt.Sprintf("reading the travel times … %d %%", 100*done/total))
+			status.Set(fmt.Sprintf("reading the travel times … %d %%", 100*done/total))
 		}
 	})
 }
 
 // ReadThrough is [Survey.Through], where there are journeys, for a person who waits.
-func (s *Survey) ReadThrough(ctx context.Context, w journeys.Window, plaza int16,
-	log, status func(string)) (*board.Through, error) {
-	cost, err := s.TripsCost(ctx, w)
+func (s *Survey) ReadThrough(ctx context.Context, plaza int16,
+	status *text.StatusLine) (*board.Through, error) {
+	defer status.Set("")
+	cost, err := s.TripsCost(ctx)
 	if err != nil {
 		return nil, err
 	}
-	announce(cost, 2, log)
-	status("reading the trips …")
-	window, err := s.Check(ctx, w)
+	announce(cost, 2, status)
+	status.Set("reading the trips …")
+	window, _, err := s.count(ctx, nil)
 	if err != nil || window.Status != board.HasJourneys {
 		return &board.Through{JourneyWindow: window, Plaza: int(plaza),
 			Origins: []board.Stream{}, Destinations: []board.Stream{}}, err
 	}
-	return s.Through(ctx, w, plaza)
+	return s.Through(ctx, plaza)
 }

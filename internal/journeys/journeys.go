@@ -22,12 +22,14 @@ import (
 	"github.com/tollstream/tollstream/toll/journeys"
 )
 
-// Survey surveys a database. It is for one goroutine at a time.
+// Survey surveys a window of a database, which [Survey.Choose] chooses. It is for one goroutine at
+// a time.
 type Survey struct {
 	database *survey.Surveyor
 	zone     *toll.Zone // of the rows' times
 	about    map[int16]toll.Plaza
 	now      func() time.Time
+	window   journeys.Window
 }
 
 // New returns a survey of a database.
@@ -52,64 +54,69 @@ func New(ctx context.Context, store *sql.Store, now func() time.Time) (*Survey, 
 // Location is that of the rows' times.
 func (s *Survey) Location() *time.Location { return s.zone.Location() }
 
-// ErrNoRows is what [Survey.Window] returns, wrapped, for a table without rows.
+// ErrNoRows is what [Survey.Choose] returns, wrapped, for a table without rows.
 var ErrNoRows = errors.New("there are no rows yet")
 
-// Window returns the window of a length that ends at a time, nil for up to where rows are complete.
-func (s *Survey) Window(ctx context.Context, at *time.Time, length time.Duration) (journeys.Window,
-	error) {
+// Choose chooses the window of a length that ends at a time, nil for up to where rows are complete.
+func (s *Survey) Choose(ctx context.Context, at *time.Time, length time.Duration) error {
 	var end toll.WallTime
 	if at != nil {
 		end = s.zone.Wall(*at)
 	} else {
 		latest, ok, err := s.database.Latest(ctx, s.Location())
 		if err != nil {
-			return journeys.Window{}, err
+			return err
 		}
 		if !ok {
-			return journeys.Window{}, hint.With(ErrNoRows,
-				"run tollstream emit --profile trips, and tollstream process")
+			return hint.With(ErrNoRows, "run tollstream emit --profile trips, and tollstream process")
 		}
 		end = (latest + 59) / 60 * 60
 	}
-	return journeys.Window{Start: end - toll.WallTime(length/time.Second), End: end}, nil
+	s.window = journeys.Window{Start: end - toll.WallTime(length/time.Second), End: end}
+	return nil
 }
 
-// Cost estimates what [Survey.Sections] and [Survey.Past] of a window read.
-func (s *Survey) Cost(ctx context.Context, w journeys.Window, past bool) (survey.Cost, error) {
-	scans := []journeys.Window{w.Scan()}
+// Start is when the window begins.
+func (s *Survey) Start() toll.WallTime { return s.window.Start }
+
+// Cost is what reading costs.
+type Cost = survey.Cost
+
+// Cost estimates what [Survey.Sections] reads and, with past, [Survey.Past].
+func (s *Survey) Cost(ctx context.Context, past bool) (Cost, error) {
+	scans := []journeys.Window{s.window.Scan()}
 	if past {
-		scans = append(scans, survey.PastScans(w)...)
+		scans = append(scans, survey.PastScans(s.window)...)
 	}
 	return s.database.Cost(ctx, scans...)
 }
 
 // TripsCost estimates what [Survey.Through] reads.
-func (s *Survey) TripsCost(ctx context.Context, w journeys.Window) (survey.Cost, error) {
-	return s.database.Cost(ctx, w.TripScan())
+func (s *Survey) TripsCost(ctx context.Context) (Cost, error) {
+	return s.database.Cost(ctx, s.window.TripScan())
 }
 
 // Past is what a window is compared with.
 type Past = survey.Past
 
-// Past reads what a window is compared with.
-func (s *Survey) Past(ctx context.Context, w journeys.Window) (*Past, error) {
-	return s.database.Past(ctx, w, s.Location())
+// Past reads what the window is compared with.
+func (s *Survey) Past(ctx context.Context) (*Past, error) {
+	return s.database.Past(ctx, s.window, s.Location())
 }
 
-// Sections reads the sections of a window, the worst delay first: all, or the one of two plazas.
+// Sections reads the sections of the window, the worst delay first: all, or the one of two plazas.
 // past and progress, which is called with how much of it is done, may be nil.
-func (s *Survey) Sections(ctx context.Context, w journeys.Window, past *Past, one *journeys.Pair,
+func (s *Survey) Sections(ctx context.Context, past *Past, one *journeys.Pair,
 	progress func(done, total int)) (*board.Journeys, error) {
-	j := &board.Journeys{JourneyWindow: s.window(w), Sections: []board.Section{}}
-	counts, err := s.count(ctx, w, &j.JourneyWindow, progress)
+	window, counts, err := s.count(ctx, progress)
+	j := &board.Journeys{JourneyWindow: window, Sections: []board.Section{}}
 	if err != nil || j.Status != board.HasJourneys {
 		return j, err
 	}
 	if one != nil && counts.Sections[*one] == nil && counts.Before[*one] == nil {
 		return nil, s.noSection(counts, *one)
 	}
-	departures, err := s.database.Departures(ctx, w.End)
+	departures, err := s.database.Departures(ctx, s.window.End)
 	if err != nil {
 		return nil, err
 	}
@@ -147,35 +154,24 @@ func (s *Survey) Sections(ctx context.Context, w journeys.Window, past *Past, on
 	return j, nil
 }
 
-// count counts what arrived in a window, and says whether there are journeys.
-func (s *Survey) count(ctx context.Context, w journeys.Window, j *board.JourneyWindow,
-	progress func(done, total int)) (*journeys.Counts, error) {
-	counts, err := s.database.Sections(ctx, w, s.Location(), progress)
-	switch {
-	case errors.Is(err, survey.ErrTooMany):
-		j.Status, j.Why = board.RandomIDs, "no journeys: "+err.Error()
-		return nil, nil
-	case err != nil:
-		return nil, err
+// count counts what arrived in the window, and says whether there are journeys.
+func (s *Survey) count(ctx context.Context, progress func(done, total int)) (board.JourneyWindow,
+	*journeys.Counts, error) {
+	counts, err := s.database.Sections(ctx, s.window, s.Location(), progress)
+	w, err := s.outcome(err)
+	if err != nil || w.Status != board.HasJourneys {
+		return w, nil, err
 	}
 	switch verdict := counts.Verdict(); verdict {
 	case journeys.HasJourneys:
-		j.Status = board.HasJourneys
 	case journeys.RandomIDs:
-		j.Status, j.Why = board.RandomIDs, verdict.String()
+		w.Status, w.Why = board.RandomIDs, verdict.String()
 	default:
-		j.Status = board.TooFew
-		j.Why = fmt.Sprintf("no journeys: fewer than %d vehicles passed any two plazas",
+		w.Status = board.TooFew
+		w.Why = fmt.Sprintf("no journeys: fewer than %d vehicles passed any two plazas",
 			journeys.MinVehicles)
 	}
-	return counts, nil
-}
-
-// Check reads whether there are journeys in a window.
-func (s *Survey) Check(ctx context.Context, w journeys.Window) (board.JourneyWindow, error) {
-	j := s.window(w)
-	_, err := s.count(ctx, w, &j, nil)
-	return j, err
+	return w, counts, nil
 }
 
 // skips reports whether another plaza that vehicles pass is between two of the same road.
@@ -239,20 +235,15 @@ func (s *Survey) section(pair journeys.Pair, counts *journeys.Counts, r journeys
 	return b, true
 }
 
-// Through reads where the vehicles that pass a plaza in a window come from and go to.
-func (s *Survey) Through(ctx context.Context, w journeys.Window, plaza int16) (*board.Through,
-	error) {
-	t := &board.Through{JourneyWindow: s.window(w), Plaza: int(plaza),
+// Through reads where the vehicles that pass a plaza in the window come from and go to.
+func (s *Survey) Through(ctx context.Context, plaza int16) (*board.Through, error) {
+	trips, err := s.database.Trips(ctx, s.window, &plaza, s.Location())
+	window, err := s.outcome(err)
+	t := &board.Through{JourneyWindow: window, Plaza: int(plaza),
 		Name: text.OneLine(s.about[plaza].Name)}
-	trips, err := s.database.Trips(ctx, w, &plaza, s.Location())
-	if errors.Is(err, survey.ErrTooMany) {
-		t.Status, t.Why = board.RandomIDs, "no journeys: "+err.Error()
-		return t, nil
+	if err != nil || t.Status != board.HasJourneys {
+		return t, err
 	}
-	if err != nil {
-		return nil, err
-	}
-	t.Status = board.HasJourneys
 	origins, destinations := trips.Origins(), trips.Destinations()
 	for id, n := range trips.Same {
 		origins[id], destinations[id] = origins[id]+n, destinations[id]+n
@@ -279,13 +270,18 @@ func (s *Survey) streams(counts map[int16]int64) []board.Stream {
 	return all
 }
 
-// window returns what is known of a window before it is read.
-func (s *Survey) window(w journeys.Window) board.JourneyWindow {
+// outcome returns what is known of the window after it was read, and why it could not be.
+func (s *Survey) outcome(err error) (board.JourneyWindow, error) {
 	at := func(t toll.WallTime) time.Time {
 		return time.Unix(s.zone.Unix(t), 0).In(s.Location())
 	}
-	return board.JourneyWindow{At: s.now(), From: at(w.Start), Until: at(w.End),
-		Timezone: s.Location().String()}
+	w := board.JourneyWindow{At: s.now(), From: at(s.window.Start), Until: at(s.window.End),
+		Timezone: s.Location().String(), Status: board.HasJourneys}
+	if errors.Is(err, survey.ErrTooMany) {
+		w.Status, w.Why = board.RandomIDs, "no journeys: "+err.Error()
+		return w, nil
+	}
+	return w, err
 }
 
 // noSection returns why there is no section of two plazas.
@@ -300,15 +296,10 @@ func (s *Survey) noSection(counts *journeys.Counts, pair journeys.Pair) error {
 		return hint.With(fmt.Errorf("plaza %d is not known", id), "tollstream view lists the plazas")
 	}
 	var next []string
-	var others []int16
-	for p := range counts.Sections {
-		if p.From == pair.From {
-			others = append(others, p.To)
+	for _, p := range slices.SortedFunc(maps.Keys(counts.Sections), journeys.Pair.Compare) {
+		if p.From == pair.From && len(next) < 20 {
+			next = append(next, fmt.Sprint(p.To))
 		}
-	}
-	slices.Sort(others)
-	for _, id := range others[:min(len(others), 20)] {
-		next = append(next, fmt.Sprint(id))
 	}
 	err := fmt.Errorf("no vehicle went from plaza %d to %d next in this time", pair.From, pair.To)
 	if len(next) == 0 {

@@ -1,7 +1,5 @@
 package journeys
 
-import "math"
-
 // Clue is what shows that a section is slow.
 type Clue uint8
 
@@ -48,8 +46,9 @@ func Detect(short, long Times, usual float64, overdue *Overdue) Clue {
 		return NoClue
 	}
 	for _, recent := range []Times{short, long} {
-		if kept := recent.Keep(); kept.Vehicles() >= fewArrivals &&
-			kept.medianAtLeast(slowZ) > max(slowTimes*usual, usual+slowSeconds) {
+		kept := recent.Keep()
+		if low, _ := kept.medianInterval(slowZ); kept.Vehicles() >= fewArrivals &&
+			low > max(slowTimes*usual, usual+slowSeconds) {
 			return ByTimes
 		}
 	}
@@ -60,15 +59,4 @@ func Detect(short, long Times, usual float64, overdue *Overdue) Clue {
 		}
 	}
 	return NoClue
-}
-
-// medianAtLeast returns the lower end of the median's interval of z standard deviations, as
-// [Times.MedianInterval] does; NaN where there are too few.
-func (t Times) medianAtLeast(z float64) float64 {
-	n := float64(t.Vehicles())
-	rank := int64(math.Floor((n - z*math.Sqrt(n)) / 2))
-	if rank < 1 {
-		return math.NaN()
-	}
-	return t.rank(rank)
 }

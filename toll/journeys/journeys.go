@@ -257,18 +257,18 @@ func CountTrips(passages []Passage, changes []Change, w Window, through *int16) 
 // Origins returns the trips by where they begin. Those that end where they began are not among
 // them.
 func (t *Trips) Origins() map[int16]int64 {
-	all := map[int16]int64{}
-	for p, n := range t.Cells {
-		all[p.From] += n
-	}
-	return all
+	return t.by(func(p Pair) int16 { return p.From })
 }
 
 // Destinations returns the trips by where they end, without those that end where they began.
 func (t *Trips) Destinations() map[int16]int64 {
+	return t.by(func(p Pair) int16 { return p.To })
+}
+
+func (t *Trips) by(plaza func(Pair) int16) map[int16]int64 {
 	all := map[int16]int64{}
 	for p, n := range t.Cells {
-		all[p.To] += n
+		all[plaza(p)] += n
 	}
 	return all
 }

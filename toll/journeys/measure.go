@@ -1,6 +1,7 @@
 package journeys
 
 import (
+	"maps"
 	"math"
 	"time"
 
@@ -71,10 +72,7 @@ func Judge(sections map[Pair]Times) Verdict {
 
 // Verdict judges all that was counted, in the window and before it.
 func (c *Counts) Verdict() Verdict {
-	all := make(map[Pair]Times, len(c.Sections))
-	for p, t := range c.Sections {
-		all[p] = t
-	}
+	all := maps.Clone(c.Sections)
 	for p, t := range c.Before {
 		all[p] = Sum(all[p], t)
 	}
@@ -232,15 +230,14 @@ func Length(from, to *toll.Plaza) (km float64, ok bool) {
 // Departures is what became of the vehicles that left a plaza in the time [MaxGap] before a moment,
 // by minutes: those that left in [at − 60·(i+1), at − 60·i) are at index i.
 type Departures struct {
-	At   toll.WallTime
-	Next map[Pair]*[MaxGap / 60]int64  // seen next at To
-	Gone map[int16]*[MaxGap / 60]int64 // not seen since
+	At toll.WallTime
+	// Next counts those that were seen next at To. Those not seen since are of a pair whose To is From.
+	Next map[Pair]*[MaxGap / 60]int64
 }
 
 // NewDepartures returns departures that hold nothing yet.
 func NewDepartures(at toll.WallTime) *Departures {
-	return &Departures{At: at, Next: map[Pair]*[MaxGap / 60]int64{},
-		Gone: map[int16]*[MaxGap / 60]int64{}}
+	return &Departures{At: at, Next: map[Pair]*[MaxGap / 60]int64{}}
 }
 
 // Add adds vehicles that left a plaza some minutes before; to is nil of those not seen since.
@@ -249,11 +246,7 @@ func (d *Departures) Add(from int16, to *int16, minutes int, vehicles int64) {
 		return
 	}
 	if to == nil {
-		if d.Gone[from] == nil {
-			d.Gone[from] = new([MaxGap / 60]int64)
-		}
-		d.Gone[from][minutes] += vehicles
-		return
+		to = &from
 	}
 	p := Pair{from, *to}
 	if d.Next[p] == nil {
@@ -307,17 +300,22 @@ func (d *Departures) Overdue(p Pair, usual float64) (Overdue, bool) {
 	end := first + int(cohort/time.Minute)
 	left := func(from, to int) (all, arrived, gone int64) {
 		for q, next := range d.Next {
-			if q.From == p.From {
-				n := sum(next[from:to])
-				if all += n; q == p {
-					arrived = n
-				}
+			if q.From != p.From {
+				continue
+			}
+			var n int64
+			for _, vehicles := range next[from:to] {
+				n += vehicles
+			}
+			all += n
+			switch q.To {
+			case p.To:
+				arrived = n
+			case q.From:
+				gone = n
 			}
 		}
-		if g := d.Gone[p.From]; g != nil {
-			gone = sum(g[from:to])
-		}
-		return all + gone, arrived, gone
+		return all, arrived, gone
 	}
 	if !(usual > 0) || end >= MaxGap/60 {
 		return Overdue{}, false
@@ -335,11 +333,4 @@ func (d *Departures) Overdue(p Pair, usual float64) (Overdue, bool) {
 	o.Low = min(max(missing-half, 0), float64(gone))
 	o.High = min(max(missing+half, 0), float64(gone))
 	return o, true
-}
-
-func sum(counts []int64) (n int64) {
-	for _, c := range counts {
-		n += c
-	}
-	return n
 }

@@ -100,12 +100,18 @@ const z95 = 1.96
 // Gardner, Calculating confidence intervals for some non-parametric analyses, British Medical
 // Journal 296, 1988). It assumes no distribution. Of fewer than six vehicles there is none.
 func (t Times) MedianInterval() (low, high float64, ok bool) {
-	n := t.Vehicles()
-	if n < 6 {
+	if t.Vehicles() < 6 {
 		return 0, 0, false
 	}
-	l := max(int64(math.Floor((float64(n)-z95*math.Sqrt(float64(n)))/2)), 1)
-	return t.rank(l), t.rank(n + 1 - l), true
+	low, high = t.medianInterval(z95)
+	return low, high, true
+}
+
+// medianInterval is MedianInterval of z standard deviations.
+func (t Times) medianInterval(z float64) (low, high float64) {
+	n := t.Vehicles()
+	l := max(int64(math.Floor((float64(n)-z*math.Sqrt(float64(n)))/2)), 1)
+	return t.rank(l), t.rank(n + 1 - l)
 }
 
 // Mean returns the mean time in seconds. It is NaN of none.
@@ -122,28 +128,14 @@ func (t Times) MAD() float64 { return t.madBelow(t.Median(), math.Inf(1)) }
 
 // madBelow is MAD of the times up to a limit.
 func (t Times) madBelow(median, limit float64) float64 {
-	type deviation struct {
-		seconds  float64
-		vehicles int64
-	}
-	var all []deviation
-	var n int64
+	var twice Times // the deviations, as the median may be half a second
 	for _, x := range t {
 		if s := float64(x.Seconds); s <= limit {
-			all = append(all, deviation{math.Abs(s - median), x.Vehicles})
-			n += x.Vehicles
+			twice = append(twice, Took{int32(2 * math.Abs(s-median)), x.Vehicles})
 		}
 	}
-	slices.SortFunc(all, func(a, b deviation) int { return cmp.Compare(a.seconds, b.seconds) })
-	at := func(k int64) float64 {
-		for _, d := range all {
-			if k -= d.vehicles; k <= 0 {
-				return d.seconds
-			}
-		}
-		return math.NaN()
-	}
-	return (at((n+1)/2) + at(n/2+1)) / 2
+	slices.SortFunc(twice, func(a, b Took) int { return cmp.Compare(a.Seconds, b.Seconds) })
+	return twice.Median() / 2
 }
 
 // Randomness returns R, MAD by median: 0.45 to 0.72 where chance makes the pairs, 0.07 to 0.13

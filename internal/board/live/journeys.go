@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/journeys"
 	"github.com/tollstream/tollstream/internal/text"
@@ -30,9 +32,9 @@ const (
 
 // journeyBoards keeps what was read of journeys.
 type journeyBoards struct {
-	turn     chan struct{} // holds a value while somebody reads
-	fresh    time.Duration // for which an answer is reused
-	pause    time.Duration // how many times as long as reading took there is none
+	turn     *semaphore.Weighted // held by who reads
+	fresh    time.Duration       // for which an answer is reused
+	pause    time.Duration       // how many times as long as reading took there is none
 	sections kept[*board.Journeys]
 	through  map[int16]kept[*board.Through]
 	past     *journeys.Past
@@ -45,84 +47,55 @@ type kept[T any] struct {
 	until  time.Time
 }
 
-// begin waits until nobody else reads.
-func (j *journeyBoards) begin(ctx context.Context) error {
-	select {
-	case j.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (j *journeyBoards) end() { <-j.turn }
-
 // Journeys returns how long vehicles took from plaza to plaza in the last quarter of an hour, or
 // why that is not read.
 func (s *Source) Journeys(ctx context.Context) (*board.Journeys, error) {
 	if _, err := s.read(ctx, detailAge); err != nil {
 		return nil, err
 	}
-	j := &s.journeys
-	if err := j.begin(ctx); err != nil {
+	if err := s.journeys.turn.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
-	defer j.end()
+	defer s.journeys.turn.Release(1)
 	return s.sections(ctx)
 }
 
 // sections is Journeys of who has the turn.
 func (s *Source) sections(ctx context.Context) (*board.Journeys, error) {
 	j := &s.journeys
-	if k := &j.sections; time.Now().Before(k.until) {
+	began := time.Now()
+	if k := &j.sections; began.Before(k.until) {
 		return new(*k.answer), nil
 	}
-	began := time.Now()
-	answer := &board.Journeys{Sections: []board.Section{}}
-	why, err := s.survey(ctx, func(ctx context.Context, survey *journeys.Survey) (string, error) {
-		w, err := survey.Window(ctx, nil, sectionWindow)
-		if err != nil {
-			return "", err
+	var answer *board.Journeys
+	unread, err := s.survey(ctx, sectionWindow, func(ctx context.Context,
+		survey *journeys.Survey) error {
+		if err := affordable(survey.Cost(ctx, false)); err != nil {
+			return err
 		}
-		cost, err := survey.Cost(ctx, w, false)
-		if err != nil {
-			return "", err
-		}
-		if why := tooCostly(cost.Rows, cost.Indexed); why != "" {
-			return why, nil
-		}
-		if j.past == nil || w.Start-j.pastOf >= toll.WallTime(pastFresh/time.Second) ||
-			w.Start < j.pastOf {
-			j.past, j.pastOf = nil, w.Start
-			if cost, err = survey.Cost(ctx, w, true); err != nil {
-				return "", err
+		start := survey.Start()
+		if j.past == nil || start-j.pastOf >= toll.WallTime(pastFresh/time.Second) || start < j.pastOf {
+			j.past, j.pastOf = nil, start
+			err := affordable(survey.Cost(ctx, true))
+			if err == nil {
+				j.past, err = survey.Past(ctx)
 			}
-			if tooCostly(cost.Rows, cost.Indexed) == "" {
-				if j.past, err = survey.Past(ctx, w); err != nil {
-					return "", err
-				}
+			if err != nil && !errors.As(err, new(costlyError)) { // without it, if it costs too much
+				return err
 			}
 		}
-		read, err := survey.Sections(ctx, w, j.past, nil, nil)
-		if err == nil {
-			answer = read
-		}
-		return "", err
+		var err error
+		answer, err = survey.Sections(ctx, j.past, nil, nil)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	switch why {
-	case "":
-	case journeys.ErrNoRows.Error():
-		answer.JourneyWindow = s.notRead(why)
-		answer.Status = board.TooFew
-	default:
-		answer.JourneyWindow = s.notRead(why)
+	if unread != nil {
+		answer = &board.Journeys{JourneyWindow: *unread, Sections: []board.Section{}}
 	}
 	now := time.Now()
-	j.sections = kept[*board.Journeys]{answer,
-		now.Add(max(j.fresh, j.pause*now.Sub(began)))}
+	j.sections = kept[*board.Journeys]{answer, now.Add(max(j.fresh, j.pause*now.Sub(began)))}
 	return new(*answer), nil
 }
 
@@ -134,10 +107,10 @@ func (s *Source) Through(ctx context.Context, id int16) (*board.Through, error) 
 		return nil, err
 	}
 	j := &s.journeys
-	if err := j.begin(ctx); err != nil {
+	if err := j.turn.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
-	defer j.end()
+	defer j.turn.Release(1)
 	if k, ok := j.through[id]; ok && time.Now().Before(k.until) {
 		return new(*k.answer), nil
 	}
@@ -149,29 +122,23 @@ func (s *Source) Through(ctx context.Context, id int16) (*board.Through, error) 
 	if sections.Status != board.HasJourneys {
 		return answer, nil
 	}
-	why, err := s.survey(ctx, func(ctx context.Context, survey *journeys.Survey) (string, error) {
-		w, err := survey.Window(ctx, nil, throughWindow)
+	unread, err := s.survey(ctx, throughWindow, func(ctx context.Context,
+		survey *journeys.Survey) error {
+		err := affordable(survey.TripsCost(ctx))
 		if err != nil {
-			return "", err
+			return err
 		}
-		cost, err := survey.TripsCost(ctx, w)
-		if err != nil {
-			return "", err
-		}
-		if why := tooCostly(cost.Rows, cost.Indexed); why != "" {
-			return why, nil
-		}
-		read, err := survey.Through(ctx, w, id)
+		read, err := survey.Through(ctx, id)
 		if err == nil {
 			answer = read
 		}
-		return "", err
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if why != "" {
-		answer.JourneyWindow = s.notRead(why)
+	if unread != nil {
+		answer.JourneyWindow = *unread
 	}
 	if len(j.through) >= maxThrough {
 		clear(j.through)
@@ -180,28 +147,48 @@ func (s *Source) Through(ctx context.Context, id int16) (*board.Through, error) 
 	return new(*answer), nil
 }
 
-// survey reads journeys, unless that takes too long, or did lately. why says so.
-func (s *Source) survey(ctx context.Context,
-	read func(context.Context, *journeys.Survey) (why string, err error)) (why string, err error) {
+// survey reads journeys of the last window of a length, unless that takes too long, or did lately:
+// then it returns the window, with why.
+func (s *Source) survey(ctx context.Context, length time.Duration,
+	read func(context.Context, *journeys.Survey) error) (*board.JourneyWindow, error) {
 	const slow = "travel times take too long to read for the live view; " +
 		"tollstream journeys reads them, and the index by time makes it fast: tollstream sql indexes"
 	if time.Now().Before(s.journeys.slow) {
-		return slow, nil
+		return s.notRead(board.NotRead, slow), nil
 	}
 	reading, cancel := context.WithTimeout(ctx, journeysPatience)
 	defer cancel()
 	survey, err := journeys.New(reading, s.store, time.Now)
 	if err == nil {
-		why, err = read(reading, survey)
+		err = survey.Choose(reading, nil, length)
 	}
-	if errors.Is(err, journeys.ErrNoRows) {
-		return journeys.ErrNoRows.Error(), nil
+	if err == nil {
+		err = read(reading, survey)
 	}
-	if err != nil && errors.Is(reading.Err(), context.DeadlineExceeded) && ctx.Err() == nil {
+	costly, ok := errors.AsType[costlyError](err)
+	switch {
+	case ok:
+		return s.notRead(board.NotRead, costly.Error()), nil
+	case errors.Is(err, journeys.ErrNoRows):
+		return s.notRead(board.TooFew, journeys.ErrNoRows.Error()), nil
+	case err != nil && errors.Is(reading.Err(), context.DeadlineExceeded) && ctx.Err() == nil:
 		s.journeys.slow = time.Now().Add(journeysRetry)
-		return slow, nil
+		return s.notRead(board.NotRead, slow), nil
 	}
-	return why, err
+	return nil, err
+}
+
+// costlyError is why rows are not read for the live view.
+type costlyError string
+
+func (e costlyError) Error() string { return string(e) }
+
+// affordable returns a [costlyError] where reading costs too much.
+func affordable(cost journeys.Cost, err error) error {
+	if why := tooCostly(cost.Rows, cost.Indexed); err == nil && why != "" {
+		return costlyError(why)
+	}
+	return err
 }
 
 // tooCostly returns why so many rows are not read for the live view, empty where they are.
@@ -218,8 +205,8 @@ func tooCostly(rows int64, indexed bool) string {
 }
 
 // notRead returns the window of an answer that was not read.
-func (s *Source) notRead(why string) board.JourneyWindow {
-	w := board.JourneyWindow{At: time.Now(), Status: board.NotRead, Why: why}
+func (s *Source) notRead(status board.JourneyStatus, why string) *board.JourneyWindow {
+	w := &board.JourneyWindow{At: time.Now(), Status: status, Why: why}
 	if b := s.Last(); b != nil && b.StreamTime != nil {
 		w.From, w.Until, w.Timezone = b.StreamTime.Add(-sectionWindow), *b.StreamTime, b.Timezone
 	}

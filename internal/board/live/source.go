@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -32,7 +34,7 @@ type Source struct {
 // NewSource returns a source that calls failed once there is nothing left to read.
 func NewSource(failed func(error)) *Source {
 	return &Source{failed: failed, turn: make(chan *Reader, 1),
-		journeys: journeyBoards{turn: make(chan struct{}, 1),
+		journeys: journeyBoards{turn: semaphore.NewWeighted(1),
 			through: map[int16]kept[*board.Through]{}}}
 }
 
