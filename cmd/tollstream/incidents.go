@@ -111,7 +111,7 @@ func incidentQuery(c *cli.Context) (q board.IncidentQuery, err error) {
 		return q, hint.Usagef("--limit: %d is not 0 or more", q.Limit)
 	}
 	if command.Given(c, "plaza") {
-		if q.Plaza, err = plazaFrom(c); err != nil {
+		if q.Plaza, err = plazaFrom(c, "plaza"); err != nil {
 			return q, err
 		}
 	}
@@ -124,10 +124,11 @@ func incidentQuery(c *cli.Context) (q board.IncidentQuery, err error) {
 	return q, nil
 }
 
-func plazaFrom(c *cli.Context) (*int16, error) {
-	plaza := c.Int("plaza")
+// plazaFrom returns the plaza that a flag names.
+func plazaFrom(c *cli.Context, flag string) (*int16, error) {
+	plaza := c.Int(flag)
 	if plaza < toll.MinPlaza || plaza > toll.MaxPlaza {
-		return nil, hint.Usagef("--plaza: %d is not a plaza", plaza)
+		return nil, hint.Usagef("--%s: %d is not a plaza", flag, plaza)
 	}
 	return new(int16(plaza)), nil
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/tollstream/tollstream/internal/render"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
-	"github.com/tollstream/tollstream/toll"
 	domain "github.com/tollstream/tollstream/toll/journeys"
 )
 
@@ -69,11 +68,9 @@ func journeysAsked(c *cli.Context) (ask journeysAsk, err error) {
 		if !c.IsSet(name) {
 			continue
 		}
-		n := c.Int(name)
-		if n < toll.MinPlaza || n > toll.MaxPlaza {
-			return ask, hint.Usagef("--%s: %d is not a plaza", name, n)
+		if plazas[name], err = plazaFrom(c, name); err != nil {
+			return ask, err
 		}
-		plazas[name] = new(int16(n))
 	}
 	from, to := plazas["from"], plazas["to"]
 	ask.through, ask.window = plazas["through"], c.Duration("window")

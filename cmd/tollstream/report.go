@@ -71,7 +71,7 @@ func writeReport(c *cli.Context) error {
 			return err
 		}
 		if command.Given(c, "plaza") {
-			if q.Plaza, err = plazaFrom(c); err != nil {
+			if q.Plaza, err = plazaFrom(c, "plaza"); err != nil {
 				return err
 			}
 		}

@@ -2,10 +2,8 @@ package board
 
 import (
 	"cmp"
-	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/tollstream/tollstream/internal/text"
@@ -48,7 +46,7 @@ type Section struct {
 	FromName string   `json:"from_name"` // of the plazas file, as the next two; empty for not known
 	ToName   string   `json:"to_name"`
 	Road     string   `json:"road"` // of both; empty where they are on two
-	LengthKm *float64 `json:"length_km"`
+	LengthKm *float64 `json:"length_km" decimals:"3"`
 
 	// that arrived in the window, without those that stopped; 0 of fewer than five, whose times are
 	// not shown
@@ -56,23 +54,23 @@ type Section struct {
 	// that stopped on the way or were not read between; the figures leave them out
 	Stopped int64 `json:"stopped"`
 	// of their travel times: the median, with its 95 % confidence interval, and percentiles
-	MedianSeconds *float64 `json:"median_seconds"`
-	LowSeconds    *float64 `json:"median_low_seconds"`
-	HighSeconds   *float64 `json:"median_high_seconds"`
-	P85Seconds    *float64 `json:"p85_seconds"`
-	P95Seconds    *float64 `json:"p95_seconds"`
-	UsualSeconds  *float64 `json:"usual_seconds"`
+	MedianSeconds *float64 `json:"median_seconds" decimals:"1"`
+	LowSeconds    *float64 `json:"median_low_seconds" decimals:"1"`
+	HighSeconds   *float64 `json:"median_high_seconds" decimals:"1"`
+	P85Seconds    *float64 `json:"p85_seconds" decimals:"1"`
+	P95Seconds    *float64 `json:"p95_seconds" decimals:"1"`
+	UsualSeconds  *float64 `json:"usual_seconds" decimals:"1"`
 	UsualOf       string   `json:"usual_of"` // when that was, in words; empty for not known
-	FreeSeconds   *float64 `json:"free_flow_seconds"`
+	FreeSeconds   *float64 `json:"free_flow_seconds" decimals:"1"`
 	FreeOf        string   `json:"free_flow_of"`
-	SpeedKmh      *float64 `json:"speed_kmh"` // space-mean speed
+	SpeedKmh      *float64 `json:"speed_kmh" decimals:"1"` // space-mean speed
 	// travel time index, planning time index, buffer index, level of travel time reliability
-	TTI         *float64 `json:"travel_time_index"`
-	PTI         *float64 `json:"planning_time_index"`
-	BufferIndex *float64 `json:"buffer_index"`
-	Reliability *float64 `json:"reliability_ratio"`
+	TTI         *float64 `json:"travel_time_index" decimals:"3"`
+	PTI         *float64 `json:"planning_time_index" decimals:"3"`
+	BufferIndex *float64 `json:"buffer_index" decimals:"3"`
+	Reliability *float64 `json:"reliability_ratio" decimals:"3"`
 	// vehicle-hours that the vehicles of the window took longer than in free flow
-	DelayHours *float64 `json:"delay_vehicle_hours"`
+	DelayHours *float64 `json:"delay_vehicle_hours" decimals:"2"`
 	// vehicles that left and were not seen at the other end in 1.3 times the usual time: at least
 	// those beyond what usually goes elsewhere, at most all of them
 	OverdueLow  *int64 `json:"overdue_low"`
@@ -125,48 +123,7 @@ type Stream struct {
 }
 
 // sectionColumns are the columns of the CSV. What is not known is empty.
-var sectionColumns = func() []text.CSVColumn[Section] {
-	number := func(x *float64, decimals int) string {
-		if x == nil {
-			return ""
-		}
-		return strconv.FormatFloat(*x, 'f', decimals, 64)
-	}
-	count := func(n *int64) string {
-		if n == nil {
-			return ""
-		}
-		return strconv.FormatInt(*n, 10)
-	}
-	return []text.CSVColumn[Section]{
-		{"from", func(s *Section) string { return strconv.Itoa(s.From) }},
-		{"to", func(s *Section) string { return strconv.Itoa(s.To) }},
-		{"from_name", func(s *Section) string { return text.CSVCell(s.FromName) }},
-		{"to_name", func(s *Section) string { return text.CSVCell(s.ToName) }},
-		{"road", func(s *Section) string { return text.CSVCell(s.Road) }},
-		{"length_km", func(s *Section) string { return number(s.LengthKm, 3) }},
-		{"vehicles", func(s *Section) string { return strconv.FormatInt(s.Vehicles, 10) }},
-		{"stopped", func(s *Section) string { return strconv.FormatInt(s.Stopped, 10) }},
-		{"median_seconds", func(s *Section) string { return number(s.MedianSeconds, 1) }},
-		{"median_low_seconds", func(s *Section) string { return number(s.LowSeconds, 1) }},
-		{"median_high_seconds", func(s *Section) string { return number(s.HighSeconds, 1) }},
-		{"p85_seconds", func(s *Section) string { return number(s.P85Seconds, 1) }},
-		{"p95_seconds", func(s *Section) string { return number(s.P95Seconds, 1) }},
-		{"usual_seconds", func(s *Section) string { return number(s.UsualSeconds, 1) }},
-		{"usual_of", func(s *Section) string { return s.UsualOf }},
-		{"free_flow_seconds", func(s *Section) string { return number(s.FreeSeconds, 1) }},
-		{"free_flow_of", func(s *Section) string { return s.FreeOf }},
-		{"speed_kmh", func(s *Section) string { return number(s.SpeedKmh, 1) }},
-		{"travel_time_index", func(s *Section) string { return number(s.TTI, 3) }},
-		{"planning_time_index", func(s *Section) string { return number(s.PTI, 3) }},
-		{"buffer_index", func(s *Section) string { return number(s.BufferIndex, 3) }},
-		{"reliability_ratio", func(s *Section) string { return number(s.Reliability, 3) }},
-		{"delay_vehicle_hours", func(s *Section) string { return number(s.DelayHours, 2) }},
-		{"overdue_low", func(s *Section) string { return count(s.OverdueLow) }},
-		{"overdue_high", func(s *Section) string { return count(s.OverdueHigh) }},
-		{"slow", func(s *Section) string { return strconv.FormatBool(s.Slow) }},
-	}
-}()
+var sectionColumns = text.CSVColumns[Section]()
 
 // WriteSections writes sections as CSV (RFC 4180), below a line of names.
 func WriteSections(w io.Writer, sections []Section) error {
@@ -176,31 +133,27 @@ func WriteSections(w io.Writer, sections []Section) error {
 
 // streamRow is a line of the CSV of a plaza's streams.
 type streamRow struct {
-	direction string
-	*Stream
-}
-
-var streamColumns = []text.CSVColumn[streamRow]{
-	{"direction", func(r *streamRow) string { return r.direction }},
-	{"plaza", func(r *streamRow) string {
-		if r.Plaza == nil {
-			return "other"
-		}
-		return strconv.Itoa(*r.Plaza)
-	}},
-	{"name", func(r *streamRow) string { return text.CSVCell(r.Name) }},
-	{"vehicles", func(r *streamRow) string { return strconv.FormatInt(r.Vehicles, 10) }},
-	{"share", func(r *streamRow) string { return fmt.Sprintf("%.4f", r.Share) }},
+	Direction string  `json:"direction"`
+	Plaza     any     `json:"plaza"` // its number, or other
+	Name      string  `json:"name"`
+	Vehicles  int64   `json:"vehicles"`
+	Share     float64 `json:"share" decimals:"4"`
 }
 
 // WriteStreams writes where vehicles come from and go to as CSV (RFC 4180), below a line of names.
 func WriteStreams(w io.Writer, t *Through) error {
 	var rows []streamRow
-	for i := range t.Origins {
-		rows = append(rows, streamRow{"from", &t.Origins[i]})
+	add := func(direction string, streams []Stream) {
+		for _, s := range streams {
+			row := streamRow{direction, "other", s.Name, s.Vehicles, s.Share}
+			if s.Plaza != nil {
+				row.Plaza = *s.Plaza
+			}
+			rows = append(rows, row)
+		}
 	}
-	for i := range t.Destinations {
-		rows = append(rows, streamRow{"to", &t.Destinations[i]})
-	}
-	return text.WriteCSV(w, streamColumns, len(rows), func(i int) *streamRow { return &rows[i] }, true)
+	add("from", t.Origins)
+	add("to", t.Destinations)
+	return text.WriteCSV(w, text.CSVColumns[streamRow](), len(rows),
+		func(i int) *streamRow { return &rows[i] }, true)
 }

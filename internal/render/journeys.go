@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,15 +18,6 @@ func Journeys(w io.Writer, j *board.Journeys, width int) error {
 	if j.Status != board.HasJourneys || len(j.Sections) == 0 {
 		return noJourneys(w, &j.JourneyWindow)
 	}
-	vehicles, slow := int64(0), 0
-	for i := range j.Sections {
-		vehicles += j.Sections[i].Vehicles
-		if j.Sections[i].Slow {
-			slow++
-		}
-	}
-	fmt.Fprintf(w, "%s: %s on %s, %s\n\n", span(&j.JourneyWindow), text.Count(vehicles, "journey"),
-		text.Count(len(j.Sections), "section"), orNone(slow, "slow"))
 	fields := []table.Field{
 		{Column: table.Right("from")}, {Column: table.Left("name"), Rank: 4},
 		{Column: table.Right("to")}, {Column: table.Left("name"), Rank: 4},
@@ -34,14 +26,17 @@ func Journeys(w io.Writer, j *board.Journeys, width int) error {
 		{Column: table.Right("km/h"), Rank: 3}, {Column: table.Right("delay veh-h")},
 		{Column: table.Right("overdue"), Rank: 1}, {Column: table.Left("")},
 	}
+	total, slow := int64(0), 0
 	for i := range j.Sections {
 		s := &j.Sections[i]
+		total += s.Vehicles
 		mark, vehicles := "", text.Number(s.Vehicles)
 		if s.Vehicles == 0 {
 			vehicles = "<5"
 		}
 		if s.Slow {
 			mark = "slow"
+			slow++
 		}
 		for n, cell := range []string{strconv.Itoa(s.From), text.Cell(s.FromName),
 			strconv.Itoa(s.To), text.Cell(s.ToName), vehicles,
@@ -50,6 +45,12 @@ func Journeys(w io.Writer, j *board.Journeys, width int) error {
 			fields[n].Cells = append(fields[n].Cells, cell)
 		}
 	}
+	howMany := "none"
+	if slow > 0 {
+		howMany = text.Number(slow)
+	}
+	fmt.Fprintf(w, "%s: %s on %s, %s slow\n\n", span(&j.JourneyWindow), text.Count(total, "journey"),
+		text.Count(len(j.Sections), "section"), howMany)
 	table.Write(w, dropEmpty(fields), width)
 	return nil
 }
@@ -63,8 +64,11 @@ func Section(w io.Writer, window *board.JourneyWindow, s *board.Section) error {
 	if s.LengthKm != nil {
 		where = append(where, fmt.Sprintf("%.1f km", *s.LengthKm))
 	}
-	fmt.Fprintf(w, "%s\n%s: %s\n\n", strings.Join(where, ", "), span(window),
-		arrivals(s))
+	arrived := "fewer than 5 vehicles arrived"
+	if s.Vehicles > 0 {
+		arrived = text.Count(s.Vehicles, "vehicle")
+	}
+	fmt.Fprintf(w, "%s\n%s: %s\n\n", strings.Join(where, ", "), span(window), arrived)
 	if s.Stopped > 0 {
 		fmt.Fprintf(w, "%s more stopped on the way\n", text.Number(s.Stopped))
 	}
@@ -79,10 +83,7 @@ func Section(w io.Writer, window *board.JourneyWindow, s *board.Section) error {
 	if s.Slow {
 		spread += ": slow"
 	}
-	var figures []table.Figure
-	for _, f := range []struct {
-		name, number, what string
-	}{
+	figures := []table.Figure{
 		{"travel time", TravelTime(s.MedianSeconds), spread},
 		{"85th percentile", TravelTime(s.P85Seconds), ""},
 		{"95th percentile", TravelTime(s.P95Seconds), "a vehicle of twenty takes longer"},
@@ -95,20 +96,10 @@ func Section(w io.Writer, window *board.JourneyWindow, s *board.Section) error {
 		{"reliability", known(s.Reliability, "%.2f"), "80th percentile over the median"},
 		{"delay", known(s.DelayHours, "%.1f"), "vehicle-hours beyond free flow"},
 		{"overdue", overdue(s), "vehicles left longer ago than 1.3 times usual and were not seen"},
-	} {
-		if f.number != "" {
-			figures = append(figures, table.Figure{f.name, f.number, f.what})
-		}
 	}
-	table.WriteFigures(w, figures)
+	table.WriteFigures(w, slices.DeleteFunc(figures,
+		func(f table.Figure) bool { return f[1] == "" }))
 	return nil
-}
-
-func arrivals(s *board.Section) string {
-	if s.Vehicles == 0 {
-		return "fewer than 5 vehicles arrived"
-	}
-	return text.Count(s.Vehicles, "vehicle")
 }
 
 // Through prints where the vehicles of a plaza come from and go to.
@@ -179,13 +170,13 @@ func slower(s *board.Section) string {
 	if by == nil {
 		return ""
 	}
-	switch percent := math.Round(*by * 100); {
-	case percent > 0:
-		return "+" + text.Round(percent) + " %"
-	case percent < 0:
-		return "−" + text.Round(-percent) + " %"
+	sign, percent := "", math.Round(*by*100)
+	if percent > 0 {
+		sign = "+"
+	} else if percent < 0 {
+		sign = "−"
 	}
-	return "0 %"
+	return sign + text.Round(math.Abs(percent)) + " %"
 }
 
 // overdue writes a band, 12–20, unless none may be overdue.
@@ -205,11 +196,4 @@ func known(x *float64, format string) string {
 		return ""
 	}
 	return fmt.Sprintf(format, *x)
-}
-
-func orNone(n int, word string) string {
-	if n == 0 {
-		return "none " + word
-	}
-	return text.Number(n) + " " + word
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"reflect"
 	"strconv"
 	"strings"
 	"unicode"
@@ -118,6 +119,31 @@ func CSVCell(s string) string {
 type CSVColumn[T any] = struct {
 	Name string
 	Cell func(*T) string
+}
+
+// CSVColumns returns the columns of a struct whose JSON has the same: each field's name there, and
+// its value; nothing for nil. A figure has as many decimals as the field's tag says.
+func CSVColumns[T any]() (columns []CSVColumn[T]) {
+	for field := range reflect.TypeFor[T]().Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		decimals, _ := strconv.Atoi(field.Tag.Get("decimals"))
+		columns = append(columns, CSVColumn[T]{name, func(row *T) string {
+			v := reflect.ValueOf(row).Elem().FieldByIndex(field.Index)
+			if v.Kind() == reflect.Pointer {
+				v = v.Elem()
+			}
+			switch v.Kind() {
+			case reflect.Invalid:
+				return ""
+			case reflect.Float64:
+				return strconv.FormatFloat(v.Float(), 'f', decimals, 64)
+			case reflect.String:
+				return CSVCell(v.String())
+			}
+			return fmt.Sprint(v)
+		}})
+	}
+	return columns
 }
 
 // WriteCSV writes n rows as CSV (RFC 4180), below a line of the columns' names where head is set.

@@ -231,7 +231,7 @@ func Length(from, to *toll.Plaza) (km float64, ok bool) {
 // by minutes: those that left in [at − 60·(i+1), at − 60·i) are at index i.
 type Departures struct {
 	At toll.WallTime
-	// Next counts those that were seen next at To. Those not seen since are of a pair whose To is From.
+	// Next counts those that were seen next at To. Of those not seen since To is From.
 	Next map[Pair]*[MaxGap / 60]int64
 }
 
