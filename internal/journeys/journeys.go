@@ -129,16 +129,15 @@ func (s *Survey) Sections(ctx context.Context, past *Past, one *journeys.Pair,
 		leaving[pair.From] += times.Vehicles()
 		pairs[pair] = times
 	}
+	if one != nil {
+		pairs = map[journeys.Pair]journeys.Times{*one: nil}
+	}
 	for pair := range pairs {
 		times := counts.Sections[pair]
 		// A section that becomes slow has two kinds of times for a while, as chance has many.
 		counted, tested := journeys.Sum(times, counts.Before[pair]).Counts()
-		switch {
-		case one != nil:
-			if pair != *one {
-				continue
-			}
-		case tested && !counted, s.skips(pair, counts) && 10*times.Vehicles() < leaving[pair.From]:
+		if one == nil && (tested && !counted ||
+			s.skips(pair, counts) && 10*times.Vehicles() < leaving[pair.From]) {
 			continue // chance, or vehicles that were not read at a plaza between
 		}
 		section, ok := s.section(pair, counts, past.Of(pair, counts), departures)
@@ -211,12 +210,7 @@ func (s *Survey) section(pair journeys.Pair, counts *journeys.Counts, r journeys
 	}
 	b.Slow = journeys.Detect(counts.Recent[pair], times, r.Usual, overdue) != journeys.NoClue
 	b.UsualSeconds, b.FreeSeconds = known(r.Usual, 1), known(r.Free, 1)
-	if r.Usual > 0 {
-		b.UsualOf = r.UsualFrom.String()
-	}
-	if r.Free > 0 {
-		b.FreeOf = r.FreeFrom.String()
-	}
+	b.UsualOf, b.FreeOf = r.UsualFrom.String(), r.FreeFrom.String()
 	m, ok := journeys.Measure(times, r, km)
 	if !ok {
 		b.Vehicles = 0

@@ -125,7 +125,7 @@ func (c *ProfileConfig) validateIncident(at int, plazas map[int16]bool) error {
 // No more pass than a plaza's capacity, where its lanes are known: crossings are discharge. What
 // comes on top goes another way, and neither waits nor comes later.
 type Profile struct {
-	streams  streams // a heap, the next event on top
+	streams  queue[*stream] // the next event first
 	location *time.Location
 	wall     func(time.Time) toll.WallTime
 	pending  bool // the event on top was given out
@@ -136,14 +136,10 @@ func NewProfile(cfg ProfileConfig) (*Profile, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	end := cfg.End
-	if end.IsZero() {
-		end = time.Date(maxYear+1, 1, 1, 0, 0, 0, 0, time.UTC)
-	}
 	shape := newShape(cmp.Or(cfg.Peak, DefaultPeak), cfg.Variation > 0)
 	p := &Profile{location: cfg.Location, wall: wallClock()}
 	for i := range cfg.Plazas {
-		s, err := newStream(&cfg, &cfg.Plazas[i], shape, end)
+		s, err := newStream(&cfg, &cfg.Plazas[i], shape)
 		if err != nil {
 			return nil, err
 		}
@@ -174,19 +170,42 @@ func (p *Profile) Next(e *toll.Event) (at time.Time, ok bool) {
 	return at, true
 }
 
-// streams is a heap by time, and by plaza where that is the same.
-type streams []*stream
+// queue is a heap, with what comes first at its beginning.
+type queue[T interface{ before(T) bool }] []T
 
-func (s streams) Len() int      { return len(s) }
-func (s streams) Swap(i, j int) { s[i], s[j] = s[j], s[i] }
-func (s streams) Less(i, j int) bool {
-	return s[i].at < s[j].at || s[i].at == s[j].at && s[i].plaza < s[j].plaza
-}
-func (s *streams) Push(x any) { *s = append(*s, x.(*stream)) }
-func (s *streams) Pop() any {
-	last := (*s)[len(*s)-1]
-	*s = (*s)[:len(*s)-1]
+func (q queue[T]) Len() int           { return len(q) }
+func (q queue[T]) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
+func (q queue[T]) Less(i, j int) bool { return q[i].before(q[j]) }
+func (q *queue[T]) Push(x any)        { *q = append(*q, x.(T)) }
+func (q *queue[T]) Pop() any {
+	last := (*q)[len(*q)-1]
+	*q = (*q)[:len(*q)-1]
 	return last
+}
+
+// before orders streams by time, and by plaza where that is the same.
+func (s *stream) before(t *stream) bool {
+	return s.at < t.at || s.at == t.at && s.plaza < t.plaza
+}
+
+// until returns the end of the events, in microseconds.
+func (c *ProfileConfig) until() int64 {
+	if c.End.IsZero() {
+		return time.Date(maxYear+1, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
+	}
+	return c.End.UnixMicro()
+}
+
+// locationOf returns the zone of a plaza's clock.
+func (c *ProfileConfig) locationOf(p *toll.Plaza) (*time.Location, error) {
+	if p.Timezone == "" {
+		return c.Location, nil
+	}
+	location, err := time.LoadLocation(p.Timezone)
+	if err != nil {
+		return nil, fmt.Errorf("plaza %d: timezone: %w", p.ID, err)
+	}
+	return location, nil
 }
 
 // incidentsOf returns the incidents of a plaza, by start.

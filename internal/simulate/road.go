@@ -2,7 +2,6 @@ package simulate
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -44,8 +43,7 @@ type line struct {
 // shareOf returns the share of a day's vehicles that comes in a minute of UTC.
 func (l *line) shareOf(minute int64) float64 {
 	if l.minute != minute {
-		_, offset := time.Unix(minute*60, 0).In(l.location).Zone()
-		day, second := toll.WallTime(minute*60 + int64(offset)).Day()
+		day, second := toll.WallTimeOf(time.Unix(minute*60, 0).In(l.location)).Day()
 		l.minute, l.share = minute, l.shape.minute(day, int(second)/60)
 		if l.vary != nil {
 			l.share *= l.vary.factor(day, int(second)/60)
@@ -122,27 +120,27 @@ func floorDiv(a, b int64) int64 {
 // pair is an origin and a destination, as indexes of gates of a line.
 type pair struct{ from, to int16 }
 
-// fitPairs returns how many vehicles a day go from where to where on a line, so that as many pass
+// fitPairs returns how many vehicles a day go from where to where on the line, so that as many pass
 // each gate as its volume says. Willingness falls with distance (gravity). Each gate's factor then
 // scales all trips that pass it, again and again, until all volumes are met: the entropy maximum of
 // Van Zuylen and Willumsen, The Most Likely Trip Matrix Estimated from Traffic Counts
 // (Transportation Research B, 1980), found by iterative proportional fitting as Furness did.
-func fitPairs(km, volumes []float64) (pairs []pair, perDay []float64) {
-	through := make([][]int, len(km))
-	for from := range km {
-		for to := from; to < min(len(km), from+reach); to++ {
+func (l *line) fitPairs() (pairs []pair, perDay []float64) {
+	through := make([][]int, len(l.gates))
+	for from := range l.gates {
+		for to := from; to < min(len(l.gates), from+reach); to++ {
 			for g := from; g <= to; g++ {
 				through[g] = append(through[g], len(pairs))
 			}
 			pairs = append(pairs, pair{int16(from), int16(to)})
-			perDay = append(perDay, math.Exp(-(km[to]-km[from])/gravityKm))
+			perDay = append(perDay, math.Exp(-(l.km[to]-l.km[from])/gravityKm))
 		}
 	}
 	// Factors near 1 keep the willingness as it is: each multiplies long trips more often than short
 	// ones.
 	passes, volume := 0.0, 0.0
 	for g, trips := range through {
-		volume += volumes[g]
+		volume += l.gates[g].perDay
 		for _, n := range trips {
 			passes += perDay[n]
 		}
@@ -157,7 +155,7 @@ func fitPairs(km, volumes []float64) (pairs []pair, perDay []float64) {
 				sum += perDay[n]
 			}
 			for _, n := range trips {
-				perDay[n] *= volumes[g] / sum
+				perDay[n] *= l.gates[g].perDay / sum
 			}
 		}
 	}
@@ -201,11 +199,10 @@ func positions(plazas []toll.Plaza) []float64 {
 	km := make([]float64, len(plazas))
 	for i := range plazas {
 		km[i] = plazas[i].PositionKm - plazas[0].PositionKm
-		if i > 0 && km[i] == km[i-1] { // two at one place, or none has a position
-			for i := range km {
-				km[i] = spacingKm * float64(i)
-			}
-			return km
+	}
+	if len(slices.Compact(slices.Clone(km))) < len(km) { // two at one place, or none has a position
+		for i := range km {
+			km[i] = spacingKm * float64(i)
 		}
 	}
 	return km
@@ -213,14 +210,12 @@ func positions(plazas []toll.Plaza) []float64 {
 
 func newLine(cfg *TripsConfig, plazas []toll.Plaza, km []float64, shape *shape) (*line, error) {
 	first, last := plazas[0].ID, plazas[len(plazas)-1].ID
-	l := &line{km: km, location: cfg.Location, shape: shape, minute: math.MinInt64,
-		key: scramble(cfg.Seed) ^ scramble(uint64(uint16(first))<<16|uint64(uint16(last)))}
-	if zone := plazas[0].Timezone; zone != "" {
-		var err error
-		if l.location, err = time.LoadLocation(zone); err != nil {
-			return nil, fmt.Errorf("plaza %d: timezone: %w", first, err)
-		}
+	location, err := cfg.locationOf(&plazas[0])
+	if err != nil {
+		return nil, err
 	}
+	l := &line{km: km, location: location, shape: shape, minute: math.MinInt64,
+		key: scramble(cfg.Seed) ^ scramble(uint64(uint16(first))<<16|uint64(uint16(last)))}
 	if cfg.Variation > 0 {
 		l.vary = newVariation(cfg.Variation, cfg.Seed, scramble(cfg.Seed)^scramble(
 			uint64(uint16(min(first, last)))+1)) // the same in both directions

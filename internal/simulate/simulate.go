@@ -6,7 +6,6 @@ package simulate
 import (
 	"cmp"
 	_ "embed"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"time"
@@ -72,19 +71,16 @@ type stream struct {
 	vehicleType string
 }
 
-func newStream(cfg *ProfileConfig, p *toll.Plaza, shape *shape, end time.Time) (*stream, error) {
-	location := cfg.Location
-	if p.Timezone != "" {
-		var err error
-		if location, err = time.LoadLocation(p.Timezone); err != nil {
-			return nil, fmt.Errorf("plaza %d: timezone: %w", p.ID, err)
-		}
+func newStream(cfg *ProfileConfig, p *toll.Plaza, shape *shape) (*stream, error) {
+	location, err := cfg.locationOf(p)
+	if err != nil {
+		return nil, err
 	}
 	s := &stream{
 		plaza: p.ID, perDay: VehiclesPerDay(p), heavyShare: p.HeavyShare, shape: shape,
 		location: location,
 		key:      scramble(cfg.Seed) ^ scramble(uint64(uint16(p.ID))+1),
-		start:    cfg.Start.UnixMicro(), end: end.UnixMicro(), incidents: cfg.incidentsOf(p.ID),
+		start:    cfg.Start.UnixMicro(), end: cfg.until(), incidents: cfg.incidentsOf(p.ID),
 	}
 	s.draw = rand.New(&s.random)
 	s.most = math.Inf(1)
@@ -95,10 +91,7 @@ func newStream(cfg *ProfileConfig, p *toll.Plaza, shape *shape, end time.Time) (
 	if cfg.Variation > 0 {
 		s.variation = newVariation(cfg.Variation, cfg.Seed, s.key)
 	}
-	s.minute = s.start / microsPerMinute
-	if s.start < s.minute*microsPerMinute {
-		s.minute--
-	}
+	s.minute = floorDiv(s.start, microsPerMinute)
 	s.openMinute()
 	return s, nil
 }
@@ -160,9 +153,7 @@ func kindOf(x, heavyShare float64) string {
 func (s *stream) openMinute() {
 	s.u = 0
 	s.random.Seed(s.key, scramble(uint64(s.minute)))
-	begin := s.minute * 60
-	_, offset := time.Unix(begin, 0).In(s.location).Zone()
-	day, second := toll.WallTime(begin + int64(offset)).Day()
+	day, second := toll.WallTimeOf(time.Unix(s.minute*60, 0).In(s.location)).Day()
 	s.usual = s.perDay * s.shape.minute(day, int(second)/60)
 	if s.variation != nil {
 		s.usual *= s.variation.factor(day, int(second)/60)

@@ -73,15 +73,14 @@ const (
 // the same hours, weather and holidays as in [Profile], of its road's first plaza. A plaza has half
 // of its lanes for each direction.
 type Trips struct {
-	cfg     TripsConfig
-	sources sources
-	moving  vehicles
-	random  rand.PCG
-	draw    *rand.Rand // of one vehicle at one gate
-	wall    func(time.Time) toll.WallTime
-	start   int64
-	end     int64
-	truth   *recorder // nil for none
+	cfg    TripsConfig
+	moving queue[*vehicle] // and of each source the next one to set out
+	random rand.PCG
+	draw   *rand.Rand // of one vehicle at one gate
+	wall   func(time.Time) toll.WallTime
+	start  int64
+	end    int64
+	truth  *recorder // nil for none
 }
 
 // NewTrips returns the trips of a configuration, or all that is wrong with it.
@@ -89,11 +88,7 @@ func NewTrips(cfg TripsConfig) (*Trips, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	end := cfg.End
-	if end.IsZero() {
-		end = time.Date(maxYear+1, 1, 1, 0, 0, 0, 0, time.UTC)
-	}
-	t := &Trips{cfg: cfg, wall: wallClock(), start: cfg.Start.UnixMicro(), end: end.UnixMicro()}
+	t := &Trips{cfg: cfg, wall: wallClock(), start: cfg.Start.UnixMicro(), end: cfg.until()}
 	t.draw = rand.New(&t.random)
 	if cfg.Truth != nil {
 		t.truth = newRecorder(cfg.Location, cfg.Truth)
@@ -104,61 +99,46 @@ func NewTrips(cfg TripsConfig) (*Trips, error) {
 	}
 	from := t.start - warmUp.Microseconds()
 	for _, l := range lines {
-		volumes := make([]float64, len(l.gates))
-		for i, g := range l.gates {
-			volumes[i] = g.perDay
-		}
-		pairs, perDay := fitPairs(l.km, volumes)
-		t.sources = append(t.sources, newSource(l, pairs, perDay, l.key, from, t.end))
+		pairs, perDay := l.fitPairs()
+		t.follow(newSource(l, pairs, perDay, l.key, from, t.end))
 		for i, g := range l.gates {
 			for n, s := range g.incidents {
 				if s.size > 1 {
-					t.sources = append(t.sources, newSource(l, []pair{{int16(i), int16(i)}},
-						[]float64{g.perDay * (s.size - 1)}, scramble(l.key)+uint64(i)<<32+uint64(n),
-						s.start, min(s.end, t.end)))
+					t.follow(newSource(l, []pair{{int16(i), int16(i)}}, []float64{g.perDay * (s.size - 1)},
+						scramble(l.key)+uint64(i)<<32+uint64(n), s.start, min(s.end, t.end)))
 				}
 			}
 		}
 	}
-	for _, s := range t.sources {
-		s.next()
-	}
-	heap.Init(&t.sources)
 	return t, nil
 }
 
 // Next makes an event and returns the instant of it, to the microsecond; false at the end. Instants
 // never decrease.
 func (t *Trips) Next(e *toll.Event) (at time.Time, ok bool) {
-	for {
-		v, ok := t.nextVehicle()
-		if !ok || v.at >= t.end {
-			if t.truth != nil {
-				t.truth.until(t.end)
-			}
-			return time.Time{}, false
+	for len(t.moving) > 0 && t.moving[0].at < t.end {
+		v := heap.Pop(&t.moving).(*vehicle)
+		if s := v.source; s != nil {
+			v.source = nil
+			t.follow(s)
 		}
-		if (v.again || t.advance(&v)) && v.at >= t.start {
+		if (v.again || t.advance(v)) && v.at >= t.start {
 			at = time.UnixMicro(v.at).In(t.cfg.Location)
 			*e = toll.Event{Time: t.wall(at), Vehicle: v.id, Type: v.kind, Plaza: v.plaza()}
 			return at, true
 		}
 	}
+	if t.truth != nil {
+		t.truth.until(t.end)
+	}
+	return time.Time{}, false
 }
 
-// nextVehicle returns the vehicle that is next to arrive, to pass or to set out.
-func (t *Trips) nextVehicle() (vehicle, bool) {
-	first := t.sources[0]
-	if len(t.moving) > 0 && t.moving[0].at <= first.at {
-		return t.moving.pop(), true
+// follow lets the next vehicle of a source set out, unless there is none.
+func (t *Trips) follow(s *source) {
+	if v := s.next(); v != nil {
+		heap.Push(&t.moving, v)
 	}
-	if first.at == math.MaxInt64 {
-		return vehicle{}, false
-	}
-	v := first.vehicle()
-	first.next()
-	heap.Fix(&t.sources, 0)
-	return v, true
 }
 
 // advance moves a vehicle on, and reports whether it is read now.
@@ -171,38 +151,37 @@ func (t *Trips) advance(v *vehicle) (read bool) {
 		}
 		if v.waited = at - v.at; v.waited > 0 {
 			v.at, v.queued = at, true
-			t.moving.push(*v)
+			heap.Push(&t.moving, v)
 			return false
 		}
 	}
 	if v.gate == v.from {
 		v.set = v.at
+	} else {
+		v.delayed += v.waited
 	}
 	if t.truth != nil && v.at >= t.start {
 		t.truth.passed(v)
 	}
 	t.random.Seed(v.seed, uint64(v.gate))
 	if v.gate < v.to {
-		t.moving.push(t.onward(v))
+		heap.Push(&t.moving, t.onward(v))
 	}
 	read = t.draw.Float64() >= t.cfg.Unread
 	if read && t.draw.Float64() < doubleShare {
 		double := *v
 		double.again = true
 		double.at += t.draw.Int64N(doubleWithin.Microseconds())
-		t.moving.push(double)
+		heap.Push(&t.moving, &double)
 	}
 	return read
 }
 
 // onward returns the vehicle as it arrives at the next gate.
-func (t *Trips) onward(v *vehicle) vehicle {
+func (t *Trips) onward(v *vehicle) *vehicle {
 	next := *v
 	next.gate++
 	next.passed, next.queued = v.at, false
-	if v.gate > v.from {
-		next.delayed += v.waited
-	}
 	km := v.line.km[next.gate] - v.line.km[v.gate]
 	next.at += int64(km * v.perKm * math.Exp(sectionSpread*t.draw.NormFloat64()))
 	if next.stopped = t.draw.Float64() < t.cfg.Stops; next.stopped {
@@ -210,7 +189,7 @@ func (t *Trips) onward(v *vehicle) vehicle {
 		next.at += ShortestStop.Microseconds() +
 			t.draw.Int64N((LongestStop - ShortestStop).Microseconds())
 	}
-	return next
+	return &next
 }
 
 // vehicle is one on its way: it arrives at a gate, waits there to pass it, or is to be read again.
@@ -220,10 +199,11 @@ type vehicle struct {
 	set     int64 // when it passed the first gate
 	passed  int64 // when it passed the gate before
 	waited  int64 // how long, at this gate
-	delayed int64 // how long, at the gates between the first and this
+	delayed int64 // how long, at the gates after the first up to this
 	seed    uint64
 	perKm   float64
 	line    *line
+	source  *source // that it sets out from; nil once it has
 	kind    string
 	id      int32
 	// gates
@@ -236,46 +216,15 @@ type vehicle struct {
 
 func (v *vehicle) plaza() int16 { return v.line.gates[v.gate].plaza }
 
-// vehicles is a heap by time. Package container/heap would allocate each.
-type vehicles []vehicle
-
-func (h vehicles) before(i, j int) bool {
-	return h[i].at < h[j].at || h[i].at == h[j].at && h[i].seed < h[j].seed
-}
-
-func (h *vehicles) push(v vehicle) {
-	*h = append(*h, v)
-	s := *h
-	for i := len(s) - 1; i > 0; {
-		up := (i - 1) / 2
-		if !s.before(i, up) {
-			return
-		}
-		s[i], s[up] = s[up], s[i]
-		i = up
+// before orders vehicles by time. Where that is the same, those that are on the way are first.
+func (v *vehicle) before(w *vehicle) bool {
+	switch {
+	case v.at != w.at:
+		return v.at < w.at
+	case v.source == nil || w.source == nil:
+		return v.source == nil && (w.source != nil || v.seed < w.seed)
 	}
-}
-
-func (h *vehicles) pop() vehicle {
-	s := *h
-	first, last := s[0], len(s)-1
-	s[0] = s[last]
-	s = s[:last]
-	*h = s
-	for i := 0; ; {
-		down := 2*i + 1
-		if down >= last {
-			return first
-		}
-		if down+1 < last && s.before(down+1, down) {
-			down++
-		}
-		if !s.before(down, i) {
-			return first
-		}
-		s[i], s[down] = s[down], s[i]
-		i = down
-	}
+	return v.source.key < w.source.key
 }
 
 // source is where vehicles of a line come from: minute by minute, each with a random stream of its
@@ -292,23 +241,11 @@ type source struct {
 	mean   float64 // vehicles of the minute
 	random rand.PCG
 	draw   *rand.Rand
-	at     int64 // when the next vehicle sets out; math.MaxInt64 for none
 }
-
-// sources is a heap by time.
-type sources []*source
-
-func (s sources) Len() int      { return len(s) }
-func (s sources) Swap(i, j int) { s[i], s[j] = s[j], s[i] }
-func (s sources) Less(i, j int) bool {
-	return s[i].at < s[j].at || s[i].at == s[j].at && s[i].key < s[j].key
-}
-func (s *sources) Push(x any) { *s = append(*s, x.(*source)) }
-func (s *sources) Pop() any   { panic("sources stay") }
 
 func newSource(l *line, pairs []pair, perDay []float64, key uint64, start, end int64) *source {
 	s := &source{line: l, pairs: pairs, key: key, start: start, end: end,
-		minute: floorDiv(start, microsPerMinute) - 1, u: 1}
+		minute: floorDiv(start, microsPerMinute) - 1}
 	s.draw = rand.New(&s.random)
 	sum := 0.0
 	for _, n := range perDay {
@@ -318,41 +255,37 @@ func newSource(l *line, pairs []pair, perDay []float64, key uint64, start, end i
 	return s
 }
 
-// next advances to the next vehicle.
-func (s *source) next() {
-	for s.at != math.MaxInt64 {
-		if s.u < 1 {
-			s.u += s.draw.ExpFloat64() / s.mean
-		}
-		if !(s.u < 1) {
-			if s.minute++; s.minute*microsPerMinute >= s.end {
-				s.at = math.MaxInt64
-				return
+// next draws the next vehicle to set out, nil for none.
+func (s *source) next() *vehicle {
+	for {
+		s.u += s.draw.ExpFloat64() / s.mean // before the first minute infinite
+		for !(s.u < 1) {
+			s.minute++
+			if s.minute*microsPerMinute >= s.end {
+				return nil
 			}
 			s.random.Seed(s.key, scramble(uint64(s.minute)))
 			s.mean = s.until[len(s.until)-1] * s.line.shareOf(s.minute)
 			s.u = s.draw.ExpFloat64() / s.mean
 		}
-		if s.u < 1 {
-			s.at = s.minute*microsPerMinute + int64(s.u*microsPerMinute)
-			if s.at >= s.end {
-				s.at = math.MaxInt64
-			}
-			if s.at >= s.start {
-				return
-			}
-			s.vehicle() // it sets out before the start; the next one is the same nevertheless
+		at := s.minute*microsPerMinute + int64(s.u*microsPerMinute)
+		if at >= s.end {
+			return nil
+		}
+		// One that sets out before the start is drawn as well: the next one is the same nevertheless.
+		if v := s.vehicle(at); at >= s.start {
+			return v
 		}
 	}
 }
 
 // vehicle draws the vehicle that sets out.
-func (s *source) vehicle() vehicle {
+func (s *source) vehicle(at int64) *vehicle {
 	x := s.draw.Float64() * s.until[len(s.until)-1]
 	n := min(sort.SearchFloat64s(s.until, x), len(s.until)-1)
 	p := s.pairs[n]
-	v := vehicle{at: s.at, line: s.line, from: p.from, gate: p.from, to: p.to, seed: s.draw.Uint64(),
-		id: MinVehicle + s.draw.Int32N(MaxVehicle-MinVehicle+1)}
+	v := &vehicle{at: at, source: s, line: s.line, from: p.from, gate: p.from, to: p.to,
+		seed: s.draw.Uint64(), id: MinVehicle + s.draw.Int32N(MaxVehicle-MinVehicle+1)}
 	if s.draw.Float64() < sharedShare {
 		v.id = MinVehicle + s.draw.Int32N(sharedIDs)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -32,13 +33,8 @@ type Truth struct {
 type recorder struct {
 	location *time.Location
 	report   func(Truth)
-	span     int64 // its start, in microseconds; 0 for none yet
-	cells    map[truthCell]*truthSums
-}
-
-type truthCell struct {
-	trip     bool
-	from, to int16
+	span     int64                // its start, in microseconds; 0 for none yet
+	cells    map[Truth]*truthSums // by kind, From and To
 }
 
 type truthSums struct {
@@ -48,26 +44,23 @@ type truthSums struct {
 }
 
 func newRecorder(location *time.Location, report func(Truth)) *recorder {
-	return &recorder{location: location, report: report, cells: map[truthCell]*truthSums{}}
+	return &recorder{location: location, report: report, cells: map[Truth]*truthSums{}}
 }
 
 // passed records that a vehicle passes its gate.
 func (r *recorder) passed(v *vehicle) {
 	r.until(v.at)
 	if v.gate > v.from {
-		r.add(truthCell{false, v.line.gates[v.gate-1].plaza, v.plaza()}, v.at-v.passed, v.waited,
+		r.add(Truth{From: v.line.gates[v.gate-1].plaza, To: v.plaza()}, v.at-v.passed, v.waited,
 			!v.stopped)
 	}
 	if v.gate == v.to {
-		took, delayed := v.at-v.set, v.delayed+v.waited
-		if v.from == v.to {
-			took, delayed = 0, 0
-		}
-		r.add(truthCell{true, v.line.gates[v.from].plaza, v.plaza()}, took, delayed, !v.everStopped)
+		r.add(Truth{Trip: true, From: v.line.gates[v.from].plaza, To: v.plaza()}, v.at-v.set,
+			v.delayed, !v.everStopped)
 	}
 }
 
-func (r *recorder) add(c truthCell, took, waited int64, timed bool) {
+func (r *recorder) add(c Truth, took, waited int64, timed bool) {
 	sums := r.cells[c]
 	if sums == nil {
 		sums = &truthSums{}
@@ -86,26 +79,22 @@ func (r *recorder) until(at int64) {
 	if span == r.span {
 		return
 	}
-	var all []Truth
-	for c, sums := range r.cells {
-		truth := Truth{Start: time.UnixMicro(r.span).In(r.location), Trip: c.trip, From: c.from, To: c.to,
-			Vehicles: sums.vehicles,
-			Delay:    time.Duration(sums.waited/int64(sums.vehicles)) * time.Microsecond}
+	order := func(a, b Truth) int {
+		if a.Trip != b.Trip {
+			return map[bool]int{false: -1, true: 1}[a.Trip]
+		}
+		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
+	}
+	for _, truth := range slices.SortedFunc(maps.Keys(r.cells), order) {
+		sums := r.cells[truth]
+		truth.Start, truth.Vehicles = time.UnixMicro(r.span).In(r.location), sums.vehicles
+		truth.Delay = time.Duration(sums.waited/int64(sums.vehicles)) * time.Microsecond
 		if n := len(sums.times); n > 0 {
 			slices.Sort(sums.times)
 			truth.Median = time.Duration(sums.times[n/2]) * time.Microsecond
 			truth.P95 = time.Duration(sums.times[n*95/100]) * time.Microsecond
 		}
-		all = append(all, truth)
-	}
-	slices.SortFunc(all, func(a, b Truth) int {
-		if a.Trip != b.Trip {
-			return map[bool]int{false: -1, true: 1}[a.Trip]
-		}
-		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
-	})
-	for _, t := range all {
-		r.report(t)
+		r.report(truth)
 	}
 	clear(r.cells)
 	r.span = span

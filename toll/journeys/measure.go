@@ -19,13 +19,7 @@ const (
 )
 
 func (v Verdict) String() string {
-	switch v {
-	case HasJourneys:
-		return "journeys"
-	case RandomIDs:
-		return "no journeys: ids look random"
-	}
-	return "too few"
+	return [...]string{"too few", "journeys", "no journeys: ids look random"}[v]
 }
 
 // Bounds of the verdict, and of what a number of vehicles can tell.
@@ -48,11 +42,15 @@ func (t Times) Counts() (counts, tested bool) {
 	return t.Randomness() < maxRandomness && t.Median() >= minSeconds, true
 }
 
-// Judge says whether pairs of plazas are journeys: where those that count hold at least half of the
-// segments of all that can be tested. It needs all pairs, as they were counted.
-func Judge(sections map[Pair]Times) Verdict {
+// Verdict says whether pairs of plazas are journeys: where those that count hold at least half of
+// the segments of all that can be tested, in the window and before it.
+func (c *Counts) Verdict() Verdict {
+	pairs := maps.Clone(c.Sections)
+	for p, t := range c.Before {
+		pairs[p] = Sum(pairs[p], t)
+	}
 	var counted, all int64
-	for _, t := range sections {
+	for _, t := range pairs {
 		counts, tested := t.Counts()
 		if tested {
 			all += t.Vehicles()
@@ -70,15 +68,6 @@ func Judge(sections map[Pair]Times) Verdict {
 	return HasJourneys
 }
 
-// Verdict judges all that was counted, in the window and before it.
-func (c *Counts) Verdict() Verdict {
-	all := maps.Clone(c.Sections)
-	for p, t := range c.Before {
-		all[p] = Sum(all[p], t)
-	}
-	return Judge(all)
-}
-
 // Source says where a figure to compare with comes from.
 type Source uint8
 
@@ -92,7 +81,7 @@ const (
 )
 
 func (s Source) String() string {
-	return [...]string{"none", "the same time of the weeks before", "the hour before",
+	return [...]string{"", "the same time of the weeks before", "the hour before",
 		"off-peak hours", "all vehicles read"}[s]
 }
 

@@ -1,6 +1,7 @@
 package journeys
 
 import (
+	"cmp"
 	"math"
 	"slices"
 )
@@ -31,13 +32,7 @@ func Shares[K comparable](counts map[K]int64, compare func(a, b K) int) []Share[
 		}
 	}
 	slices.SortFunc(all, func(a, b Share[K]) int {
-		if a.Vehicles != b.Vehicles {
-			if a.Vehicles > b.Vehicles {
-				return -1
-			}
-			return 1
-		}
-		return compare(a.Of, b.Of)
+		return cmp.Or(cmp.Compare(b.Vehicles, a.Vehicles), compare(a.Of, b.Of))
 	})
 	shown := len(all)
 	for shown > 0 && all[shown-1].Vehicles < MinCell {
