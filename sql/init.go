@@ -262,6 +262,19 @@ type Identity struct {
 // Meta returns what the database serves.
 func (s *Store) Meta(ctx context.Context) (tables.Meta, error) { return tables.LoadMeta(ctx, s.db) }
 
+// Location returns the zone of the rows' times.
+func (s *Store) Location(ctx context.Context) (*time.Location, error) {
+	meta, err := s.Meta(ctx)
+	if err != nil {
+		return nil, err
+	}
+	location, err := time.LoadLocation(meta.Timezone)
+	if err != nil {
+		return nil, fmt.Errorf("load the database's timezone: %w", err)
+	}
+	return location, nil
+}
+
 // insertMeta records what the database serves from now on.
 func insertMeta(ctx context.Context, q db.Execer, id Identity) error {
 	var databaseID [16]byte

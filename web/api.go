@@ -113,23 +113,16 @@ func (s *Server) serveVerification(w http.ResponseWriter, r *http.Request) {
 // servePlaza responds with one plaza and its history.
 func (s *Server) servePlaza(w http.ResponseWriter, r *http.Request) {
 	id, errs := plazaID(r)
-	errs = append(errs, serve.NoParameters(r)...)
-	if len(errs) > 0 {
-		serve.FailParameters(w, r, errs)
-		return
-	}
-	s.ask(w, r, fmt.Sprintf("plaza %d", id), func(ctx context.Context) (*serve.Representation, error) {
-		d, err := s.source.Plaza(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		if d == nil {
-			return nil, errors.New("the source returned no plaza")
-		}
-		timezone, now := s.timezone(), s.now()
-		s.normalizer.detail(d, timezone, now)
-		return serve.JSON(d)
-	})
+	askFor(s, w, r, errs, fmt.Sprintf("plaza %d", id),
+		func(ctx context.Context) (*board.Detail, error) { return s.source.Plaza(ctx, id) },
+		func(d *board.Detail) (*serve.Representation, error) {
+			if d == nil {
+				return nil, errors.New("the source returned no plaza")
+			}
+			timezone, now := s.timezone(), s.now()
+			s.normalizer.detail(d, timezone, now)
+			return serve.JSON(d)
+		})
 }
 
 // maxPayload is how many bytes of a dead letter's payload are shown.
@@ -231,6 +224,24 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, question string,
 		return
 	}
 	p.Serve(w, r)
+}
+
+// askFor is ask of a question without parameters, whose answer is read and then written. errs are
+// those of its path.
+func askFor[T any](s *Server, w http.ResponseWriter, r *http.Request, errs serve.ParameterErrors,
+	question string, read func(context.Context) (T, error),
+	write func(T) (*serve.Representation, error)) {
+	if errs = append(errs, serve.NoParameters(r)...); len(errs) > 0 {
+		serve.FailParameters(w, r, errs)
+		return
+	}
+	s.ask(w, r, question, func(ctx context.Context) (*serve.Representation, error) {
+		answer, err := read(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return write(answer)
+	})
 }
 
 // failQuery responds that a query failed.

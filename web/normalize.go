@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
@@ -178,9 +179,8 @@ func number(x float64, decimals int) float64 {
 	if math.IsNaN(x) || math.IsInf(x, 0) {
 		return 0
 	}
-	scale := math.Pow10(decimals)
-	if r := math.Round(x*scale) / scale; !math.IsInf(r, 0) {
-		return r + 0 // never −0
+	if r := text.Rounded(x, decimals); !math.IsInf(r, 0) {
+		return r
 	}
 	return x
 }

@@ -61,7 +61,7 @@ func listIncidents(c *cli.Context) error {
 		return hint.Usagef("--json and --csv exclude each other")
 	}
 	return endpoint.WithStore(c, func(_ endpoint.Connection, store *sql.Store) error {
-		location, err := databaseLocation(c.Context, store)
+		location, err := store.Location(c.Context)
 		if err != nil {
 			return err
 		}
@@ -131,14 +131,6 @@ func plazaFrom(c *cli.Context, flag string) (*int16, error) {
 		return nil, hint.Usagef("--%s: %d is not a plaza", flag, plaza)
 	}
 	return new(int16(plaza)), nil
-}
-
-func databaseLocation(ctx context.Context, store *sql.Store) (*time.Location, error) {
-	meta, err := store.Meta(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return time.LoadLocation(meta.Timezone)
 }
 
 // timeFrom reads a flag that is a time by the clock of a location, or with an offset; nil for none.

@@ -62,7 +62,7 @@ func writeReport(c *cli.Context) error {
 		return err
 	}
 	return endpoint.WithStore(c, func(_ endpoint.Connection, store *sql.Store) error {
-		location, err := databaseLocation(c.Context, store)
+		location, err := store.Location(c.Context)
 		if err != nil {
 			return err
 		}

@@ -34,13 +34,9 @@ type Survey struct {
 
 // New returns a survey of a database.
 func New(ctx context.Context, store *sql.Store, now func() time.Time) (*Survey, error) {
-	meta, err := store.Meta(ctx)
+	location, err := store.Location(ctx)
 	if err != nil {
 		return nil, err
-	}
-	location, err := time.LoadLocation(meta.Timezone)
-	if err != nil {
-		return nil, fmt.Errorf("load the database's timezone: %w", err)
 	}
 	s := &Survey{database: store.Journeys(), zone: toll.NewZone(location),
 		about: map[int16]toll.Plaza{}, now: now}
@@ -105,7 +101,7 @@ func (s *Survey) Past(ctx context.Context) (*Past, error) {
 }
 
 // Sections reads the sections of the window, the worst delay first: all, or the one of two plazas.
-// past and progress, which is called with how much of it is done, may be nil.
+// progress, which is called with how much of it is done, may be nil.
 func (s *Survey) Sections(ctx context.Context, past *Past, one *journeys.Pair,
 	progress func(done, total int)) (*board.Journeys, error) {
 	window, counts, err := s.count(ctx, progress)
@@ -119,9 +115,6 @@ func (s *Survey) Sections(ctx context.Context, past *Past, one *journeys.Pair,
 	departures, err := s.database.Departures(ctx, s.window.End)
 	if err != nil {
 		return nil, err
-	}
-	if past == nil {
-		past = &Past{}
 	}
 	leaving := map[int16]int64{}
 	pairs := maps.Clone(counts.Before) // of a section that is closed nobody arrives
@@ -195,14 +188,12 @@ func (s *Survey) section(pair journeys.Pair, counts *journeys.Counts, r journeys
 	times := counts.Sections[pair]
 	from, to := s.about[pair.From], s.about[pair.To]
 	b := board.Section{From: int(pair.From), To: int(pair.To), FromName: text.OneLine(from.Name),
-		ToName: text.OneLine(to.Name), Vehicles: times.Vehicles()}
+		ToName: text.OneLine(to.Name)}
 	if from.Road == to.Road {
 		b.Road = text.OneLine(from.Road)
 	}
-	km, ok := journeys.Length(&from, &to)
-	if ok {
-		b.LengthKm = known(km, 3)
-	}
+	km, _ := journeys.Length(&from, &to)
+	b.LengthKm = known(km, 3)
 	var overdue *journeys.Overdue
 	if o, ok := departures.Overdue(pair, r.Usual); ok {
 		overdue = &o
@@ -213,7 +204,6 @@ func (s *Survey) section(pair journeys.Pair, counts *journeys.Counts, r journeys
 	b.UsualOf, b.FreeOf = r.UsualFrom.String(), r.FreeFrom.String()
 	m, ok := journeys.Measure(times, r, km)
 	if !ok {
-		b.Vehicles = 0
 		return b, b.Slow
 	}
 	b.Vehicles, b.Stopped = m.Vehicles, m.Stopped
@@ -221,11 +211,11 @@ func (s *Survey) section(pair journeys.Pair, counts *journeys.Counts, r journeys
 		1)
 	b.P85Seconds, b.P95Seconds = known(m.P85, 1), known(m.P95, 1)
 	if m.Free > 0 {
-		b.DelayHours = new(round(m.DelayHours, 2))
+		b.DelayHours = new(text.Rounded(m.DelayHours, 2))
 	}
 	b.SpeedKmh, b.TTI, b.PTI = known(m.SpeedKmh, 1), known(m.TravelTimeIndex, 3),
 		known(m.PlanningTimeIndex, 3)
-	b.BufferIndex, b.Reliability = new(round(m.BufferIndex, 3)), known(m.Reliability, 3)
+	b.BufferIndex, b.Reliability = new(text.Rounded(m.BufferIndex, 3)), known(m.Reliability, 3)
 	return b, true
 }
 
@@ -255,7 +245,7 @@ func (s *Survey) Through(ctx context.Context, plaza int16) (*board.Through, erro
 func (s *Survey) streams(counts map[int16]int64) []board.Stream {
 	all := []board.Stream{}
 	for _, share := range journeys.Shares(counts, cmp.Compare[int16]) {
-		stream := board.Stream{Vehicles: share.Vehicles, Share: round(share.Fraction, 4)}
+		stream := board.Stream{Vehicles: share.Vehicles, Share: text.Rounded(share.Fraction, 4)}
 		if !share.Other {
 			stream.Plaza, stream.Name = new(int(share.Of)), text.OneLine(s.about[share.Of].Name)
 		}
@@ -307,10 +297,5 @@ func known(x float64, decimals int) *float64 {
 	if x == 0 {
 		return nil
 	}
-	return new(round(x, decimals))
-}
-
-func round(x float64, decimals int) float64 {
-	scale := math.Pow10(decimals)
-	return math.Round(x*scale) / scale
+	return new(text.Rounded(x, decimals))
 }

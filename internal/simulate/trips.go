@@ -35,14 +35,14 @@ const (
 
 // Validate reports every violation.
 func (c *TripsConfig) Validate() error {
-	err := c.ProfileConfig.Validate()
-	if !(c.Stops >= 0 && c.Stops <= MaxStops) {
-		err = errors.Join(err, fmt.Errorf("the stops %v are not from 0 to %v", c.Stops, MaxStops))
+	share := func(what string, x, most float64) error {
+		if x >= 0 && x <= most {
+			return nil
+		}
+		return fmt.Errorf("the %s %v are not from 0 to %v", what, x, most)
 	}
-	if !(c.Unread >= 0 && c.Unread <= MaxUnread) {
-		err = errors.Join(err, fmt.Errorf("the unread %v are not from 0 to %v", c.Unread, MaxUnread))
-	}
-	return err
+	return errors.Join(c.ProfileConfig.Validate(), share("stops", c.Stops, MaxStops),
+		share("unread", c.Unread, MaxUnread))
 }
 
 // How vehicles drive where nothing is in their way. The figures are assumptions, such that the
@@ -91,7 +91,7 @@ func NewTrips(cfg TripsConfig) (*Trips, error) {
 	t := &Trips{cfg: cfg, wall: wallClock(), start: cfg.Start.UnixMicro(), end: cfg.until()}
 	t.draw = rand.New(&t.random)
 	if cfg.Truth != nil {
-		t.truth = newRecorder(cfg.Location, cfg.Truth)
+		t.truth = &recorder{location: cfg.Location, report: cfg.Truth, cells: map[Truth]*truthSums{}}
 	}
 	lines, err := linesOf(&cfg)
 	if err != nil {
@@ -144,13 +144,13 @@ func (t *Trips) follow(s *source) {
 // advance moves a vehicle on, and reports whether it is read now.
 func (t *Trips) advance(v *vehicle) (read bool) {
 	g := v.line.gates[v.gate]
-	if !v.queued {
+	if v.waited == 0 {
 		at, passes := g.pass(v.at, v.kind)
 		if !passes {
 			return false
 		}
 		if v.waited = at - v.at; v.waited > 0 {
-			v.at, v.queued = at, true
+			v.at = at
 			heap.Push(&t.moving, v)
 			return false
 		}
@@ -181,7 +181,7 @@ func (t *Trips) advance(v *vehicle) (read bool) {
 func (t *Trips) onward(v *vehicle) *vehicle {
 	next := *v
 	next.gate++
-	next.passed, next.queued = v.at, false
+	next.passed, next.waited = v.at, 0
 	km := v.line.km[next.gate] - v.line.km[v.gate]
 	next.at += int64(km * v.perKm * math.Exp(sectionSpread*t.draw.NormFloat64()))
 	if next.stopped = t.draw.Float64() < t.cfg.Stops; next.stopped {
@@ -198,7 +198,7 @@ type vehicle struct {
 	at      int64 // when that happens
 	set     int64 // when it passed the first gate
 	passed  int64 // when it passed the gate before
-	waited  int64 // how long, at this gate
+	waited  int64 // how long, at this gate, once it is known
 	delayed int64 // how long, at the gates after the first up to this
 	seed    uint64
 	perKm   float64
@@ -209,9 +209,9 @@ type vehicle struct {
 	// gates
 	from, gate, to int16
 
-	queued, again bool
-	stopped       bool // on the section before this gate
-	everStopped   bool
+	again       bool // it is read for the second time
+	stopped     bool // on the section before this gate
+	everStopped bool
 }
 
 func (v *vehicle) plaza() int16 { return v.line.gates[v.gate].plaza }

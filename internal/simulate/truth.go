@@ -43,10 +43,6 @@ type truthSums struct {
 	times    []int64
 }
 
-func newRecorder(location *time.Location, report func(Truth)) *recorder {
-	return &recorder{location: location, report: report, cells: map[Truth]*truthSums{}}
-}
-
 // passed records that a vehicle passes its gate.
 func (r *recorder) passed(v *vehicle) {
 	r.until(v.at)

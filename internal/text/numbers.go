@@ -66,6 +66,12 @@ func Percent(n, total int64) string {
 // Round writes a figure without decimals: 3,080.
 func Round(x float64) string { return Number(int64(math.Round(x))) }
 
+// Rounded returns x with so many decimals. It is never −0.
+func Rounded(x float64, decimals int) float64 {
+	scale := math.Pow10(decimals)
+	return math.Round(x*scale)/scale + 0
+}
+
 // Full writes throughput over capacity in per cent, rounded down: 99.8 % is not full.
 func Full(vc float64) string { return Round(math.Floor(vc*100+1e-9)) + " %" }
 

@@ -106,9 +106,7 @@ func Runs(passages []Passage, changes []Change) iter.Seq[[]Passage] {
 }
 
 // Change is the wall times [Start, End) that a change of the clock shows twice, or not at all.
-type Change struct {
-	Start, End toll.WallTime
-}
+type Change = Window
 
 // Changes returns the changes of the clock that touch the wall times [from, to), which are bounded
 // by the years of those changes: daylight saving time has two a year.

@@ -287,30 +287,23 @@ type Overdue struct {
 func (d *Departures) Overdue(p Pair, usual float64) (Overdue, bool) {
 	first := int(math.Ceil(overdueAfter * usual / 60))
 	end := first + int(cohort/time.Minute)
-	left := func(from, to int) (all, arrived, gone int64) {
-		for q, next := range d.Next {
-			if q.From != p.From {
-				continue
-			}
-			var n int64
-			for _, vehicles := range next[from:to] {
-				n += vehicles
-			}
-			all += n
-			switch q.To {
-			case p.To:
-				arrived = n
-			case q.From:
-				gone = n
-			}
-		}
-		return all, arrived, gone
-	}
 	if !(usual > 0) || end >= MaxGap/60 {
 		return Overdue{}, false
 	}
-	earlier, went, _ := left(end, MaxGap/60)
-	all, arrived, gone := left(first, end)
+	var all, arrived, gone, earlier, went int64
+	for q, next := range d.Next {
+		if q.From != p.From {
+			continue
+		}
+		of, before := sum(next[first:end]), sum(next[end:])
+		all, earlier = all+of, earlier+before
+		switch q.To {
+		case p.To:
+			arrived, went = of, before
+		case q.From:
+			gone = of
+		}
+	}
 	if earlier < MinVehicles || all < MinVehicles {
 		return Overdue{}, false
 	}
@@ -322,4 +315,11 @@ func (d *Departures) Overdue(p Pair, usual float64) (Overdue, bool) {
 	o.Low = min(max(missing-half, 0), float64(gone))
 	o.High = min(max(missing+half, 0), float64(gone))
 	return o, true
+}
+
+func sum(counts []int64) (n int64) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
 }

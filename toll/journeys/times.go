@@ -17,25 +17,23 @@ type Took struct {
 }
 
 // Tally collects times, in any order. The zero value is empty.
-type Tally struct {
-	pairs map[Pair]map[int32]int64
-}
+type Tally map[Pair]map[int32]int64
 
 // Add adds vehicles that took a time.
 func (t *Tally) Add(p Pair, seconds int32, vehicles int64) {
-	if t.pairs == nil {
-		t.pairs = map[Pair]map[int32]int64{}
+	if *t == nil {
+		*t = Tally{}
 	}
-	if t.pairs[p] == nil {
-		t.pairs[p] = map[int32]int64{}
+	if (*t)[p] == nil {
+		(*t)[p] = map[int32]int64{}
 	}
-	t.pairs[p][seconds] += vehicles
+	(*t)[p][seconds] += vehicles
 }
 
 // Times returns what was added.
-func (t *Tally) Times() map[Pair]Times {
-	all := make(map[Pair]Times, len(t.pairs))
-	for p, took := range t.pairs {
+func (t Tally) Times() map[Pair]Times {
+	all := make(map[Pair]Times, len(t))
+	for p, took := range t {
 		all[p] = timesOf(took)
 	}
 	return all

@@ -1,6 +1,7 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,7 +86,7 @@ func (s *Source) sections(ctx context.Context) (*board.Journeys, error) {
 			}
 		}
 		var err error
-		answer, err = survey.Sections(ctx, j.past, nil, nil)
+		answer, err = survey.Sections(ctx, cmp.Or(j.past, &journeys.Past{}), nil, nil)
 		return err
 	})
 	if err != nil {
@@ -122,23 +123,22 @@ func (s *Source) Through(ctx context.Context, id int16) (*board.Through, error) 
 	if sections.Status != board.HasJourneys {
 		return answer, nil
 	}
+	var read *board.Through
 	unread, err := s.survey(ctx, throughWindow, func(ctx context.Context,
 		survey *journeys.Survey) error {
 		err := affordable(survey.TripsCost(ctx))
-		if err != nil {
-			return err
-		}
-		read, err := survey.Through(ctx, id)
 		if err == nil {
-			answer = read
+			read, err = survey.Through(ctx, id)
 		}
 		return err
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if unread != nil {
+	case unread != nil:
 		answer.JourneyWindow = *unread
+	default:
+		answer = read
 	}
 	if len(j.through) >= maxThrough {
 		clear(j.through)
