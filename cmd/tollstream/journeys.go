@@ -65,11 +65,10 @@ const longestJourneys = 31 * 24 * time.Hour
 func journeysAsked(c *cli.Context) (ask journeysAsk, err error) {
 	plazas := map[string]*int16{}
 	for _, name := range []string{"from", "to", "through"} {
-		if !c.IsSet(name) {
-			continue
-		}
-		if plazas[name], err = plazaFrom(c, name); err != nil {
-			return ask, err
+		if c.IsSet(name) {
+			if plazas[name], err = plazaFrom(c, name); err != nil {
+				return ask, err
+			}
 		}
 	}
 	from, to := plazas["from"], plazas["to"]

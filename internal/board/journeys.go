@@ -79,14 +79,6 @@ type Section struct {
 	Slow bool `json:"slow"`
 }
 
-// Slower is how much longer than usual vehicles take, as a share of that; nil where not known.
-func (s *Section) Slower() *float64 {
-	if s.MedianSeconds == nil || s.UsualSeconds == nil || *s.UsualSeconds <= 0 {
-		return nil
-	}
-	return new(*s.MedianSeconds / *s.UsualSeconds - 1)
-}
-
 // Sort puts the sections with the worst delay first, those that are slow before the others.
 func (j *Journeys) Sort() {
 	slices.SortFunc(j.Sections, func(a, b Section) int {
@@ -122,14 +114,9 @@ type Stream struct {
 	Share    float64 `json:"share"` // of all vehicles, 0 to 1
 }
 
-// sectionColumns are the columns of the CSV. What is not known is empty.
-var sectionColumns = text.CSVColumns[Section]()
-
-// WriteSections writes sections as CSV (RFC 4180), below a line of names.
-func WriteSections(w io.Writer, sections []Section) error {
-	return text.WriteCSV(w, sectionColumns, len(sections),
-		func(i int) *Section { return &sections[i] }, true)
-}
+// WriteSections writes sections as CSV (RFC 4180), below a line of names. What is not known is
+// empty.
+func WriteSections(w io.Writer, sections []Section) error { return text.WriteStructs(w, sections) }
 
 // streamRow is a line of the CSV of a plaza's streams.
 type streamRow struct {
@@ -154,6 +141,5 @@ func WriteStreams(w io.Writer, t *Through) error {
 	}
 	add("from", t.Origins)
 	add("to", t.Destinations)
-	return text.WriteCSV(w, text.CSVColumns[streamRow](), len(rows),
-		func(i int) *streamRow { return &rows[i] }, true)
+	return text.WriteStructs(w, rows)
 }

@@ -172,10 +172,9 @@ func (s *Survey) skips(pair journeys.Pair, counts *journeys.Counts) bool {
 	if from.Road == "" || from.Road != to.Road {
 		return false
 	}
-	low, high := min(from.PositionKm, to.PositionKm), max(from.PositionKm, to.PositionKm)
 	for id := range counts.Plazas {
 		p := s.about[id]
-		if p.Road == from.Road && p.PositionKm > low && p.PositionKm < high {
+		if p.Road == from.Road && (p.PositionKm-from.PositionKm)*(to.PositionKm-p.PositionKm) > 0 {
 			return true
 		}
 	}

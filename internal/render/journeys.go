@@ -165,12 +165,12 @@ func TravelTime(seconds *float64) string {
 	return fmt.Sprintf("%d:%02d:%02d", n/3600, n/60%60, n%60)
 }
 
+// slower writes how much longer than usual vehicles take.
 func slower(s *board.Section) string {
-	by := s.Slower()
-	if by == nil {
+	if s.MedianSeconds == nil || s.UsualSeconds == nil || *s.UsualSeconds <= 0 {
 		return ""
 	}
-	sign, percent := "", math.Round(*by*100)
+	sign, percent := "", math.Round((*s.MedianSeconds / *s.UsualSeconds - 1)*100)
 	if percent > 0 {
 		sign = "+"
 	} else if percent < 0 {

@@ -176,18 +176,17 @@ func linesOf(cfg *TripsConfig) ([]*line, error) {
 			return cmp.Or(cmp.Compare(p.PositionKm, q.PositionKm), cmp.Compare(p.ID, q.ID))
 		})
 		km := positions(plazas)
-		for range 2 {
+		back := make([]float64, len(km))
+		for i, last := range slices.Backward(km) {
+			back[len(km)-1-i] = km[len(km)-1] - last
+		}
+		for _, km := range [][]float64{km, back} {
 			l, err := newLine(cfg, plazas, km, shape)
 			if err != nil {
 				return nil, err
 			}
 			lines = append(lines, l)
 			slices.Reverse(plazas)
-			km = slices.Clone(km)
-			slices.Reverse(km)
-			for i, last := 0, km[0]; i < len(km); i++ {
-				km[i] = last - km[i]
-			}
 		}
 	}
 	slices.SortFunc(lines, func(a, b *line) int { return cmp.Compare(a.key, b.key) })

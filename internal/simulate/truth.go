@@ -29,6 +29,14 @@ type Truth struct {
 	Delay       time.Duration // mean time in queues, after From
 }
 
+// kind is how a span's rows are named, and ordered.
+func (t *Truth) kind() string {
+	if t.Trip {
+		return "trip"
+	}
+	return "section"
+}
+
 // recorder gathers the truth of a span.
 type recorder struct {
 	location *time.Location
@@ -76,10 +84,8 @@ func (r *recorder) until(at int64) {
 		return
 	}
 	order := func(a, b Truth) int {
-		if a.Trip != b.Trip {
-			return map[bool]int{false: -1, true: 1}[a.Trip]
-		}
-		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
+		return cmp.Or(cmp.Compare(a.kind(), b.kind()), cmp.Compare(a.From, b.From),
+			cmp.Compare(a.To, b.To))
 	}
 	for _, truth := range slices.SortedFunc(maps.Keys(r.cells), order) {
 		sums := r.cells[truth]
@@ -109,17 +115,13 @@ func NewTruthWriter(w io.Writer) *TruthWriter {
 
 // Write writes a row. An error shows in [TruthWriter.Flush].
 func (t *TruthWriter) Write(x Truth) {
-	kind := "section"
-	if x.Trip {
-		kind = "trip"
-	}
 	seconds := func(d time.Duration) string {
 		if d == 0 {
 			return "0"
 		}
 		return fmt.Sprintf("%.1f", d.Seconds())
 	}
-	_ = t.csv.Write([]string{toll.WallTimeOf(x.Start).String(), kind, strconv.Itoa(int(x.From)),
+	_ = t.csv.Write([]string{toll.WallTimeOf(x.Start).String(), x.kind(), strconv.Itoa(int(x.From)),
 		strconv.Itoa(int(x.To)), strconv.Itoa(x.Vehicles), seconds(x.Median), seconds(x.P95),
 		seconds(x.Delay)})
 }

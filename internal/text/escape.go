@@ -121,9 +121,10 @@ type CSVColumn[T any] = struct {
 	Cell func(*T) string
 }
 
-// CSVColumns returns the columns of a struct whose JSON has the same: each field's name there, and
-// its value; nothing for nil. A figure has as many decimals as the field's tag says.
-func CSVColumns[T any]() (columns []CSVColumn[T]) {
+// WriteStructs writes structs as CSV with the columns that their JSON has: each field's name there,
+// and its value; nothing for nil. A figure has as many decimals as the field's tag says.
+func WriteStructs[T any](w io.Writer, rows []T) error {
+	var columns []CSVColumn[T]
 	for field := range reflect.TypeFor[T]().Fields() {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		decimals, _ := strconv.Atoi(field.Tag.Get("decimals"))
@@ -143,7 +144,7 @@ func CSVColumns[T any]() (columns []CSVColumn[T]) {
 			return fmt.Sprint(v)
 		}})
 	}
-	return columns
+	return WriteCSV(w, columns, len(rows), func(i int) *T { return &rows[i] }, true)
 }
 
 // WriteCSV writes n rows as CSV (RFC 4180), below a line of the columns' names where head is set.

@@ -130,12 +130,8 @@ func Changes(zone *time.Location, from, to toll.WallTime) []Change {
 }
 
 func touches(changes []Change, from, to toll.WallTime) bool {
-	for _, c := range changes {
-		if from < c.End && to >= c.Start {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(changes,
+		func(c Change) bool { return from < c.End && to >= c.Start })
 }
 
 // Window is the wall times [Start, End).
@@ -158,13 +154,8 @@ func (w Window) TripScan() Window { return Window{w.Start - MaxGap, w.End + MaxG
 
 // within returns the passages of a window, in their order.
 func within(passages []Passage, w Window) []Passage {
-	kept := make([]Passage, 0, len(passages))
-	for _, p := range passages {
-		if w.Holds(p.At) {
-			kept = append(kept, p)
-		}
-	}
-	return kept
+	return slices.DeleteFunc(slices.Clone(passages),
+		func(p Passage) bool { return !w.Holds(p.At) })
 }
 
 // Counts is what arrived in a window, by how long it took. It holds no ids.
