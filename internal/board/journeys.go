@@ -81,14 +81,10 @@ type Section struct {
 
 // Sort puts the sections with the worst delay first, those that are slow before the others.
 func (j *Journeys) Sort() {
+	order := []bool{true, false}
 	slices.SortFunc(j.Sections, func(a, b Section) int {
-		if a.Slow != b.Slow {
-			if a.Slow {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Or(CompareFigures(orNaN(a.DelayHours), orNaN(b.DelayHours), true),
+		return cmp.Or(cmp.Compare(slices.Index(order, a.Slow), slices.Index(order, b.Slow)),
+			CompareFigures(orNaN(a.DelayHours), orNaN(b.DelayHours), true),
 			cmp.Compare(b.Vehicles, a.Vehicles), cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
 	})
 }

@@ -117,14 +117,15 @@ func NewTrips(cfg TripsConfig) (*Trips, error) {
 // never decrease.
 func (t *Trips) Next(e *toll.Event) (at time.Time, ok bool) {
 	for len(t.moving) > 0 && t.moving[0].at < t.end {
-		v := heap.Pop(&t.moving).(*vehicle)
+		v := t.moving[0]
 		if s := v.source; s != nil {
 			v.source = nil
 			t.follow(s)
 		}
-		if (v.again || t.advance(v)) && v.at >= t.start {
-			at = time.UnixMicro(v.at).In(t.cfg.Location)
-			*e = toll.Event{Time: t.wall(at), Vehicle: v.id, Type: v.kind, Plaza: v.plaza()}
+		micros, plaza := v.at, v.plaza()
+		if t.advance(v) && micros >= t.start {
+			at = time.UnixMicro(micros).In(t.cfg.Location)
+			*e = toll.Event{Time: t.wall(at), Vehicle: v.id, Type: v.kind, Plaza: plaza}
 			return at, true
 		}
 	}
@@ -141,17 +142,21 @@ func (t *Trips) follow(s *source) {
 	}
 }
 
-// advance moves a vehicle on, and reports whether it is read now.
+// advance moves the vehicle that is first in the queue on, and reports whether it is read now.
 func (t *Trips) advance(v *vehicle) (read bool) {
-	g := v.line.gates[v.gate]
+	if v.again {
+		heap.Pop(&t.moving)
+		return true
+	}
 	if v.waited == 0 {
-		at, passes := g.pass(v.at, v.kind)
+		at, passes := v.line.gates[v.gate].pass(v.at, v.kind)
 		if !passes {
+			heap.Pop(&t.moving)
 			return false
 		}
 		if v.waited = at - v.at; v.waited > 0 {
 			v.at = at
-			heap.Push(&t.moving, v)
+			heap.Fix(&t.moving, 0)
 			return false
 		}
 	}
@@ -164,12 +169,16 @@ func (t *Trips) advance(v *vehicle) (read bool) {
 		t.truth.passed(v)
 	}
 	t.random.Seed(v.seed, uint64(v.gate))
+	here := *v
 	if v.gate < v.to {
-		heap.Push(&t.moving, t.onward(v))
+		t.onward(v)
+		heap.Fix(&t.moving, 0)
+	} else {
+		heap.Pop(&t.moving)
 	}
 	read = t.draw.Float64() >= t.cfg.Unread
 	if read && t.draw.Float64() < doubleShare {
-		double := *v
+		double := here
 		double.again = true
 		double.at += t.draw.Int64N(doubleWithin.Microseconds())
 		heap.Push(&t.moving, &double)
@@ -177,19 +186,16 @@ func (t *Trips) advance(v *vehicle) (read bool) {
 	return read
 }
 
-// onward returns the vehicle as it arrives at the next gate.
-func (t *Trips) onward(v *vehicle) *vehicle {
-	next := *v
-	next.gate++
-	next.passed, next.waited = v.at, 0
-	km := v.line.km[next.gate] - v.line.km[v.gate]
-	next.at += int64(km * v.perKm * math.Exp(sectionSpread*t.draw.NormFloat64()))
-	if next.stopped = t.draw.Float64() < t.cfg.Stops; next.stopped {
-		next.everStopped = true
-		next.at += ShortestStop.Microseconds() +
-			t.draw.Int64N((LongestStop - ShortestStop).Microseconds())
+// onward lets a vehicle drive to the next gate, where it arrives.
+func (t *Trips) onward(v *vehicle) {
+	v.gate++
+	v.passed, v.waited = v.at, 0
+	km := v.line.km[v.gate] - v.line.km[v.gate-1]
+	v.at += int64(km * v.perKm * math.Exp(sectionSpread*t.draw.NormFloat64()))
+	if v.stopped = t.draw.Float64() < t.cfg.Stops; v.stopped {
+		v.everStopped = true
+		v.at += ShortestStop.Microseconds() + t.draw.Int64N((LongestStop - ShortestStop).Microseconds())
 	}
-	return &next
 }
 
 // vehicle is one on its way: it arrives at a gate, waits there to pass it, or is to be read again.
