@@ -89,7 +89,7 @@ test-embedded:
 	go -C embedded test -vet off $(if $(CI),$(RACE)) ./...
 test-plain:
 	$(call gotest,$(call longest_first,$(PLAIN_PACKAGES)))
-	$(if $(CI),go test -vet off -run '^$$' -bench . -benchtime 1x $(BENCHED))
+	$(if $(CI),go test -vet off -short -run '^$$' -bench . -benchtime 1x $(BENCHED))
 test-race:
 	$(call gotest,$(call longest_first,$(RACE_PACKAGES)),$(RACE))
 test-mysql: export TOLLSTREAM_TEST_ENGINE = mysql

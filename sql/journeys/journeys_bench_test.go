@@ -11,7 +11,8 @@ import (
 
 // BenchmarkQuarter counts the last quarter of an hour, of which the vehicles' ways begin up to two
 // hours earlier: of 12 plazas with 20 events a second, and of a national network of 1,000 plazas
-// with 300. Trips are of five plazas, ten minutes apart.
+// with 300, which takes minutes and is left out with -short. Trips are of five plazas, ten minutes
+// apart.
 func BenchmarkQuarter(b *testing.B) {
 	for _, network := range []struct {
 		name                string
@@ -48,6 +49,11 @@ func quarter(b *testing.B, s *dbtest.Store, w journeys.Window, how string) {
 		}},
 		{"trips", func() error {
 			_, err := survey.Trips(b.Context(), w, nil, dbtest.Berlin)
+			return err
+		}},
+		{"through", func() error {
+			plaza := int16(7)
+			_, err := survey.Trips(b.Context(), w, &plaza, dbtest.Berlin)
 			return err
 		}},
 		{"departures", func() error {
