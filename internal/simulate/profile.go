@@ -170,8 +170,11 @@ func (p *Profile) Next(e *toll.Event) (at time.Time, ok bool) {
 	return at, true
 }
 
+// ordered is what a queue holds.
+type ordered[T any] interface{ before(T) bool }
+
 // queue is a heap, with what comes first at its beginning.
-type queue[T interface{ before(T) bool }] []T
+type queue[T ordered[T]] []T
 
 func (q queue[T]) Len() int           { return len(q) }
 func (q queue[T]) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
