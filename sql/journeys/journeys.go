@@ -312,9 +312,9 @@ func (s *Surveyor) Trips(ctx context.Context, w journeys.Window, through *int16,
 		countArgs = append(countArgs, c.End.String(), c.Start.String())
 	}
 	where, whereArgs := during([]journeys.Window{scan})
-	// Only vehicles are followed that pass in the window: far fewer rows to sort. Of each trip the first
-	// row and the last remain; a trip of one row has just that. Hits are summed up to a row, with its
-	// own.
+	// Only vehicles are followed that pass in the window: far fewer rows to sort. Of each trip the
+	// first row and the last remain; a trip of one row has just that. Hits are summed up to a row,
+	// with its own.
 	query := bounded + `origin, plaza, COUNT(*) FROM (
 		SELECT plaza, at, hits, hit, ends, IF(starts, plaza, LAG(plaza) OVER w) AS origin,
 			IF(starts, at, LAG(at) OVER w) AS departed, IF(starts, hits, LAG(hits) OVER w) AS hits_before,
@@ -387,9 +387,9 @@ func (s *Surveyor) Departures(ctx context.Context, at toll.WallTime) (*journeys.
 	return d, err
 }
 
-// What a statement takes in the server's memory at most: its sort, and each of its temporary tables,
-// which are on disk where they are larger. Of a network's millions of rows the servers' defaults, a
-// few megabytes, take half as long again.
+// What a statement takes in the server's memory at most: its sort, and each of its temporary
+// tables, which are on disk where they are larger. Of a network's millions of rows the servers'
+// defaults, a few megabytes, take half as long again.
 const (
 	sortBytes  = 64 << 20
 	tableBytes = 256 << 20
