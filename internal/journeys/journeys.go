@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
@@ -104,17 +106,37 @@ func (s *Survey) Past(ctx context.Context) (*Past, error) {
 // progress, which is called with how much of it is done, may be nil.
 func (s *Survey) Sections(ctx context.Context, past *Past, one *journeys.Pair,
 	progress func(done, total int)) (*board.Journeys, error) {
-	window, counts, err := s.count(ctx, progress)
-	j := &board.Journeys{JourneyWindow: window, Sections: []board.Section{}}
-	if err != nil || j.Status != board.HasJourneys {
+	j := &board.Journeys{Sections: []board.Section{}}
+	var counts *journeys.Counts
+	var departures *journeys.Departures
+	none := errors.New("no journeys") // ends the other scan as well
+	scans, scanning := errgroup.WithContext(ctx)
+	scans.Go(func() (err error) {
+		j.JourneyWindow, counts, err = s.count(scanning, progress)
+		if err == nil && j.Status != board.HasJourneys {
+			return none
+		}
+		return err
+	})
+	var tooMany error
+	scans.Go(func() (err error) {
+		departures, err = s.database.Departures(scanning, s.window.End)
+		if errors.Is(err, survey.ErrTooMany) {
+			tooMany, err = err, nil
+		}
+		return err
+	})
+	switch err := scans.Wait(); {
+	case err == none:
+		return j, nil
+	case err != nil:
+		return nil, err
+	case tooMany != nil:
+		j.JourneyWindow, err = s.outcome(tooMany)
 		return j, err
 	}
 	if one != nil && counts.Sections[*one] == nil && counts.Before[*one] == nil {
 		return nil, s.noSection(counts, *one)
-	}
-	departures, err := s.database.Departures(ctx, s.window.End)
-	if err != nil {
-		return nil, err
 	}
 	leaving := map[int16]int64{}
 	pairs := maps.Clone(counts.Before) // of a section that is closed nobody arrives
