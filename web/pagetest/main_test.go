@@ -75,6 +75,10 @@ func startBrowser(path string) {
 		chromedp.Headless, chromedp.DisableGPU,
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update",
 			true), chromedp.Flag("disable-sync", true),
+		// A window that another one covers draws once a second, or never: no window is covered for us.
+		chromedp.Flag("disable-backgrounding-occluded-windows", true),
+		chromedp.Flag("disable-renderer-backgrounding", true),
+		chromedp.Flag("disable-background-timer-throttling", true),
 		// names of sites that a proxy serves on this machine
 		chromedp.Flag("host-resolver-rules", "MAP *.example.org 127.0.0.1"),
 		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("hide-scrollbars",
