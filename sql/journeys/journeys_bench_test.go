@@ -18,6 +18,9 @@ func BenchmarkQuarter(b *testing.B) {
 		name                string
 		plazas, rate, hours int
 	}{{"road", 12, 20, 6}, {"nation", 1000, 300, 3}} {
+		if testing.Short() && network.plazas > 12 {
+			continue
+		}
 		for _, engine := range []string{"mariadb", "mysql"} {
 			b.Run(network.name+"/"+engine, func(b *testing.B) {
 				s := fill(b, engine, network.plazas, network.rate, network.hours)
