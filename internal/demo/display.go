@@ -126,8 +126,12 @@ func (d *display) slowed(sections []board.Section) (lines []string) {
 		if s.MedianSeconds != nil {
 			takes = "takes " + render.TravelTime(s.MedianSeconds)
 		}
-		lines = append(lines, fmt.Sprintf("       plaza %d to %d %s: %s: %s, usually %s", s.From, s.To,
-			s.ToName, word, takes, render.TravelTime(s.UsualSeconds)))
+		overdue := "" // which shows before those that arrive took longer
+		if low := s.OverdueLow; s.Slow && low != nil && *low > 0 {
+			overdue = fmt.Sprintf(", %s or more overdue", text.Number(*low))
+		}
+		lines = append(lines, fmt.Sprintf("       plaza %d to %d %s: %s: %s, usually %s%s", s.From, s.To,
+			s.ToName, word, takes, render.TravelTime(s.UsualSeconds), overdue))
 	}
 	d.slow = slow
 	slices.Sort(lines)
