@@ -179,8 +179,19 @@ func eval[T any](w *window, script string) T {
 // wait waits until an expression holds in the page.
 func (w *window) wait(condition string) {
 	w.t.Helper()
+	w.when(condition, "''")
+}
+
+// when waits for a condition and returns what an expression, a string, is at that very moment: a
+// page that changes by itself would have gone on before a second call.
+func (w *window) when(condition, expression string) string {
+	w.t.Helper()
 	deadline := time.Now().Add(patience)
-	for !eval[bool](w, "!!("+condition+")") {
+	for {
+		got := eval[[]string](w, "("+condition+") ? ["+expression+"] : []")
+		if len(got) > 0 {
+			return got[0]
+		}
 		if time.Now().After(deadline) {
 			w.t.Fatalf("not within %v: %s\n%v\n%.1500s", patience, condition, w.complaints(),
 				eval[string](w, "document.body.innerText"))

@@ -336,27 +336,25 @@ func TestKiosk(t *testing.T) {
 	n := highway()
 	l := serve(t, still(n))
 	w := open(t, hall)
-	title := func() string { return w.text(".slide h1") }
 	w.visit(l.url+"/?kiosk=1", ".kiosk .slide")
 	for _, want := range []string{"Network", "Needs attention", "Network"} {
-		w.wait("document.querySelector('.slide h1').innerText.startsWith(" + quoted(want) + ")")
+		w.wait(titled(want))
 	}
-	w.wait("document.querySelector('.slide .entry b')?.innerText == 'Tunnel'")
-	if got := strings.Join(w.texts(".entry b"), "|"); !strings.Contains(got, "saturated") ||
-		!strings.Contains(got, "Freight Yard|below usual") {
-		t.Errorf("%s: %s", title(), got)
+	if got := w.when("document.querySelector('.slide .entry b')?.innerText == 'Tunnel'",
+		"[...document.querySelectorAll('.entry b')].map(e => e.innerText).join('|')"); !strings.Contains(
+		got, "saturated") || !strings.Contains(got, "Freight Yard|below usual") {
+		t.Error(got)
 	}
 	for _, want := range []string{"Network", "Needs attention"} {
-		w.wait("document.querySelector('.slide h1').innerText.startsWith(" + quoted(want) + ")")
 		// No text is lower than 2 % of the screen, or cut off at its edge.
-		if got := eval[string](w, `[...document.querySelectorAll('header *, main *')].filter(e =>
+		if got := w.when(titled(want), `[...document.querySelectorAll('header *, main *')].filter(e =>
 			[...e.childNodes].some(c => c.nodeType === 3 && c.data.trim()) && e.getClientRects().length
 			&& (parseFloat(getComputedStyle(e).fontSize) < innerHeight * .02 ||
 			e.getBoundingClientRect().bottom > innerHeight)).map(e => e.innerText).join(' | ')`); got != "" {
 			t.Errorf("%s: not readable: %s", want, got)
 		}
-		if eval[bool](w, "document.documentElement.scrollWidth > innerWidth || "+
-			"document.documentElement.scrollHeight > innerHeight") {
+		if got := w.when(titled(want), "`${document.documentElement.scrollWidth > innerWidth || "+
+			"document.documentElement.scrollHeight > innerHeight}`"); got != "false" {
 			t.Errorf("%s does not fit", want)
 		}
 	}
@@ -373,10 +371,14 @@ func TestKiosk(t *testing.T) {
 			n.plazas[i].state, n.plazas[i].factor = traffic.Free, .3
 		}
 	})
-	w.wait("document.querySelector('.slide h1').innerText == 'Highest flows'")
-	if got := len(w.texts(".entry")); got != 5 {
-		t.Errorf("%d plazas", got)
+	if got := w.when(titled("Highest flows"), "`${document.querySelectorAll('.entry').length}`"); got != "5" {
+		t.Errorf("%s plazas", got)
 	}
+}
+
+// titled is the condition that a slide is shown whose title begins so.
+func titled(start string) string {
+	return "document.querySelector('.slide h1').innerText.startsWith(" + quoted(start) + ")"
 }
 
 // TestKioskOfMany has more to show than fits: it is counted.
@@ -388,8 +390,8 @@ func TestKioskOfMany(t *testing.T) {
 	l := serve(t, still(n))
 	w := open(t, hall)
 	w.visit(l.url+"/?kiosk=1", ".kiosk .slide")
-	w.wait(fmt.Sprintf("document.querySelector('.more')?.innerText == %q", "and 85 more"))
-	if got := w.text(".slide h1"); got != "Needs attention · 3 of 3" {
+	if got := w.when("document.querySelector('.more')?.innerText == 'and 85 more'",
+		"document.querySelector('.slide h1').innerText"); got != "Needs attention · 3 of 3" {
 		t.Errorf("%q", got)
 	}
 	w.quiet()
