@@ -54,6 +54,10 @@ func (p *Processor) untilAnswered(ctx context.Context, call func() error) error 
 // endPoll is how often the progress towards an end is looked at.
 const endPoll = 100 * time.Millisecond
 
+// endStill is how long a cursor has not moved when what is left below the end is looked at, which
+// reads it: it may be no record for us, but control records, aborted or compacted ones.
+const endStill = time.Second
+
 // goneWait bounds how long an end is awaited for no more than offsets that are gone.
 const goneWait = time.Minute
 
@@ -61,16 +65,16 @@ const goneWait = time.Minute
 // chain then.
 func (p *Processor) awaitPartition(ctx context.Context, admin brokers, partition int32,
 	end int64) (map[int16]int64, uint64, error) {
-	var looked, before int64 = -1, -1
-	var lookedAt time.Time
-	nothingLeft := false
 	began := time.Now()
+	position, since := int64(-1), began // where the cursor is, and since when, or since the last look
+	nothingLeft := false                // below the end
 	for {
 		cursor, unpublished, err := p.store.Load(ctx, partition, -1)
-		if err == nil && cursor.Next < end && cursor.Next == before &&
-			(cursor.Next != looked || time.Since(lookedAt) > time.Second) {
-			// It has not moved, and what is left below the end may be no record for us: control records,
-			// aborted or compacted ones.
+		switch {
+		case err != nil:
+		case cursor.Next != position:
+			position, since, nothingLeft = cursor.Next, time.Now(), false
+		case cursor.Next < end && time.Since(since) > endStill:
 			nothingLeft, err = admin.Empty(ctx, p.cfg.Topic, partition, cursor.Next, end)
 			if nothingLeft && p.cfg.SkipGone && time.Since(began) < goneWait {
 				// That records are gone is stored as well, once the partition has an owner.
@@ -78,17 +82,14 @@ func (p *Processor) awaitPartition(ctx context.Context, admin brokers, partition
 				oldest, err = admin.Offsets(ctx, p.cfg.Topic, kafka.Oldest, partition)
 				nothingLeft = err == nil && oldest[partition] <= cursor.Next
 			}
-			if err == nil {
-				looked, lookedAt = cursor.Next, time.Now()
-			}
+			since = time.Now()
 		}
-		before = cursor.Next
 		switch {
 		case ctx.Err() != nil:
 			return nil, 0, ctx.Err()
 		case toll.IsPermanent(err):
 			return nil, 0, err
-		case err == nil && (cursor.Next >= end || nothingLeft && looked == cursor.Next) &&
+		case err == nil && (cursor.Next >= end || nothingLeft) &&
 			(unpublished.First >= end || unpublished.Batches == 0):
 			chain, err := wire.DecodeChain(cursor.Chain)
 			return chain, cursor.Epoch, err

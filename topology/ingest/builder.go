@@ -55,6 +55,18 @@ type tally struct {
 	lead     int64 // by how many seconds the last of them did
 }
 
+// plazaIndex has a number for each plaza, zero at first. Each event asks for one, so it is a table
+// of 256 plazas for each of their upper bytes that occurs, and no map.
+type plazaIndex [256]*[256]int32
+
+func (x *plazaIndex) at(plaza int16) *int32 {
+	page := &x[uint16(plaza)>>8]
+	if *page == nil {
+		*page = new([256]int32)
+	}
+	return &(*page)[uint8(plaza)]
+}
+
 // builder fills one batch: rows in load format, counts per plaza and minute, rejects. It is reused
 // from batch to batch and allocates nothing per event once it has grown.
 type builder struct {
@@ -72,12 +84,9 @@ type builder struct {
 	types   []string
 	typeIDs map[string]uint16
 	cells   map[cell]int64
-	plazas  map[int16]int32 // index in tallies
+	plazas  plazaIndex // of tallies
 	tallies []tally
 	event   toll.Event
-
-	lastPlaza int16 // of the tally at lastTally
-	lastTally int32 // -1 for none
 
 	next        int64  // offset behind the last record
 	last        record // that was added
@@ -106,14 +115,12 @@ type special struct {
 func newBuilder(rows toll.Rows, cfg *Config) *builder {
 	zone := cfg.Zone.Clone()
 	return &builder{
-		decoder:   codecs.NewMappedDecoder(cfg.Format, zone, cfg.Mapping),
-		zone:      zone,
-		lateness:  int64(cfg.Lateness / time.Second),
-		rows:      rows,
-		typeIDs:   map[string]uint16{},
-		cells:     map[cell]int64{},
-		plazas:    map[int16]int32{},
-		lastTally: -1,
+		decoder:  codecs.NewMappedDecoder(cfg.Format, zone, cfg.Mapping),
+		zone:     zone,
+		lateness: int64(cfg.Lateness / time.Second),
+		rows:     rows,
+		typeIDs:  map[string]uint16{},
+		cells:    map[cell]int64{},
 	}
 }
 
@@ -138,12 +145,14 @@ func (b *builder) reset() {
 func (b *builder) resetCounts() {
 	const usual = 4096
 	if len(b.cells) > usual || len(b.typeIDs) > usual {
-		b.cells, b.plazas, b.typeIDs = map[cell]int64{}, map[int16]int32{}, map[string]uint16{}
+		b.cells, b.typeIDs = map[cell]int64{}, map[string]uint16{}
 	}
 	clear(b.cells)
-	clear(b.plazas)
 	clear(b.typeIDs)
-	b.tallies, b.types, b.lastTally = b.tallies[:0], b.types[:0], -1
+	for i := range b.tallies {
+		*b.plazas.at(b.tallies[i].plaza) = 0
+	}
+	b.tallies, b.types = b.tallies[:0], b.types[:0]
 }
 
 // added notes the last of the records that were added.
@@ -234,16 +243,12 @@ func (b *builder) count(e *toll.Event, sum uint32, record int64) {
 		typ = b.addType(e.Type)
 	}
 	b.cells[cell{e.Plaza, 4*typ + uint16(timeliness), toll.MinuteAt(at)}]++
-	if b.lastTally < 0 || b.lastPlaza != e.Plaza {
-		at, ok := b.plazas[e.Plaza]
-		if !ok {
-			at = int32(len(b.tallies))
-			b.plazas[e.Plaza] = at
-			b.tallies = append(b.tallies, tally{plaza: e.Plaza, earliest: e.Time, latest: e.Time})
-		}
-		b.lastPlaza, b.lastTally = e.Plaza, at
+	index := b.plazas.at(e.Plaza)
+	if *index == 0 {
+		b.tallies = append(b.tallies, tally{plaza: e.Plaza, earliest: e.Time, latest: e.Time})
+		*index = int32(len(b.tallies))
 	}
-	t := &b.tallies[b.lastTally]
+	t := &b.tallies[*index-1]
 	t.checksum += uint64(sum)
 	t.earliest = min(t.earliest, e.Time)
 	t.latest = max(t.latest, e.Time)

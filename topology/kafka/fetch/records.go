@@ -124,8 +124,12 @@ func (b *batch) decode(record []byte, r *kgo.Record) error {
 	}
 	r.Timestamp = time.UnixMilli(at)
 	r.Offset, r.LeaderEpoch = b.first+int64(in.Varint()), b.epoch
-	r.Key, r.Value = in.VarintBytes(), in.VarintBytes()
 	r.Headers = r.Headers[:0]
+	if value, ok := onlyValue(in.Src); ok {
+		r.Key, r.Value = nil, value
+		return nil
+	}
+	r.Key, r.Value = in.VarintBytes(), in.VarintBytes()
 	for range in.VarintArrayLen() {
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: in.VarintString(), Value: in.VarintBytes()})
 	}
@@ -133,6 +137,17 @@ func (b *batch) decode(record []byte, r *kgo.Record) error {
 		return fmt.Errorf("a record of the batch from offset %d on can't be decoded", b.first)
 	}
 	return nil
+}
+
+// onlyValue returns the value of a record that has no key, no headers and a short value, as nearly
+// all have, from behind its offset on.
+func onlyValue(in []byte) (value []byte, ok bool) {
+	const noKey, noHeaders = 1, 0 // as variable-length integers: -1 and 0
+	if len(in) < 3 || in[0] != noKey || in[1]&0x81 != 0 || int(in[1]>>1) != len(in)-3 ||
+		in[len(in)-1] != noHeaders {
+		return nil, false
+	}
+	return in[2 : len(in)-1 : len(in)-1], true
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

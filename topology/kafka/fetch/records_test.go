@@ -191,3 +191,29 @@ func TestReadBatchesLeaves(t *testing.T) {
 		t.Errorf("a record that can't be decoded: %v, %v, %v", ok, more, err)
 	}
 }
+
+// BenchmarkRecords decodes the records of a batch of the course's lines.
+func BenchmarkRecords(b *testing.B) {
+	var records []byte
+	const n = 1000
+	for i := range int32(n) {
+		r := kmsg.Record{OffsetDelta: i, TimestampDelta64: int64(i),
+			Value: []byte("Thu Feb 10 10:23:02 2022,3728373,car,4856")}
+		body := r.AppendTo(nil)[1:]
+		records = append(kbin.AppendVarint(records, int32(len(body))), body...)
+	}
+	var r kgo.Record
+	for b.Loop() {
+		rs := Records{batches: []batch{{records: records, count: n}}}
+		for {
+			more, err := rs.Next(&r)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if !more {
+				break
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/record")
+}
