@@ -371,7 +371,8 @@ func TestKiosk(t *testing.T) {
 			n.plazas[i].state, n.plazas[i].factor = traffic.Free, .3
 		}
 	})
-	if got := w.when(titled("Highest flows"), "`${document.querySelectorAll('.entry').length}`"); got != "5" {
+	got := w.when(titled("Highest flows"), "`${document.querySelectorAll('.entry').length}`")
+	if got != "5" {
 		t.Errorf("%s plazas", got)
 	}
 }
