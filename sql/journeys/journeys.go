@@ -245,36 +245,32 @@ type row struct {
 func segments(ctx context.Context, q db.Reader, scans []journeys.Window, spans []span,
 	zone *time.Location, each func(*row)) error {
 	var class, segment strings.Builder
-	var classArgs, segmentArgs []any
 	for _, s := range spans {
-		class.WriteString(" WHEN at >= ? AND at < ?")
-		classArgs = append(classArgs, s.Start.String(), s.End.String())
+		fmt.Fprintf(&class, " WHEN m >= %d AND m < %d", moment(s.Start), moment(s.End))
 		if s.class == hourBefore {
-			class.WriteString(" AND " + took + " <= " + strconv.Itoa(journeys.Before))
+			fmt.Fprintf(&class, " AND "+took+" <= %d", journeys.Before)
 		}
-		class.WriteString(" THEN " + strconv.Itoa(s.class))
+		fmt.Fprintf(&class, " THEN %d", s.class)
 	}
-	segment.WriteString("origin <> plaza AND departed < at AND " + took + " <= " + maxGap)
+	segment.WriteString("m & 65535 <> previous & 65535 AND " + took + " BETWEEN 1 AND " + maxGap)
 	for _, c := range changesOf(scans, zone) {
-		segment.WriteString(" AND NOT (departed < ? AND at >= ?)")
-		segmentArgs = append(segmentArgs, c.End.String(), c.Start.String())
+		fmt.Fprintf(&segment, " AND NOT (previous < %d AND m >= %d)", moment(c.End), moment(c.Start))
 	}
-	where, whereArgs := during(scans)
+	where, args := during(scans)
 	// A row that repeats its passage follows it, since the order is by time and plaza: it is left out.
 	query := bounded + `class, origin, plaza, gap, COUNT(*) FROM (
 		SELECT CASE` + class.String() + ` END AS class,
-			IF(` + took + ` <= ` + maxGap + `, origin, NULL) AS origin, plaza,
-			IF(` + segment.String() + `, ` + took + `, NULL) AS gap
-		FROM (SELECT toll_plaza_id AS plaza, timestamp AS at, LAG(toll_plaza_id) OVER w AS origin,
-				LAG(timestamp) OVER w AS departed
-			FROM ` + tables.EventTable + ` WHERE ` + where + known + `
-			WINDOW w AS (PARTITION BY vehicle_id ORDER BY timestamp, toll_plaza_id)) passages
-		WHERE origin IS NULL OR origin <> plaza OR departed < at) counted
+			IF(` + took + ` <= ` + maxGap + `, ` + plazaOf("previous") + `, NULL) AS origin,
+			` + plazaOf("m") + ` AS plaza, IF(` + segment.String() + `, ` + took + `, NULL) AS gap
+		FROM (SELECT m, LAG(m) OVER (PARTITION BY vehicle_id ORDER BY m) AS previous FROM (
+			SELECT vehicle_id, ` + packed + ` AS m FROM ` + tables.EventTable + `
+			WHERE ` + where + known + `) scanned) passages
+		WHERE previous IS NULL OR previous <> m) counted
 		WHERE class <= ` + strconv.Itoa(inLast) + ` OR class IS NOT NULL AND gap IS NOT NULL
 		GROUP BY class, origin, plaza, gap LIMIT ` + strconv.Itoa(maxCells+1)
 	var r row
 	n := 0
-	rows, err := q.QueryContext(ctx, query, concat(classArgs, segmentArgs, whereArgs)...)
+	rows, err := q.QueryContext(ctx, query, args...)
 	return db.Each(rows, err, []any{&r.class, &r.from, &r.to, &r.gap, &r.vehicles}, func() error {
 		if n++; n > maxCells {
 			return ErrTooMany
@@ -284,9 +280,23 @@ func segments(ctx context.Context, q db.Reader, scans []journeys.Window, spans [
 	})
 }
 
-// took is how long a vehicle took. The server computes each function over a window by itself, so
-// there are as few as can be.
-const took = `TIMESTAMPDIFF(SECOND, departed, at)`
+// packed is the time and the plaza of a row as one number, in whose order passages are. The server
+// computes each function over a window by itself, and sorts by each column: with one number for
+// both a network's quarter of an hour takes two thirds of the time.
+const packed = `(TO_SECONDS(timestamp) << 16 | toll_plaza_id + 32768)`
+
+// yearZeroToEpoch is the seconds from TO_SECONDS's year 0 to 1970.
+const yearZeroToEpoch = 62167219200
+
+// moment returns what packed is at least from a time on.
+func moment(t toll.WallTime) int64 { return (int64(t) + yearZeroToEpoch) << 16 }
+
+// plazaOf returns the plaza of a packed number.
+func plazaOf(m string) string { return `CAST(` + m + ` & 65535 AS SIGNED) - 32768` }
+
+// took is how long a vehicle took from the previous passage. Numbers in order leave no remainder
+// below 0.
+const took = `((m >> 16) - (previous >> 16))`
 
 // Trips counts the trips that ended in a window or, with through, passed that plaza in it, as
 // [journeys.CountTrips] does.
@@ -357,21 +367,20 @@ func (s *Surveyor) Trips(ctx context.Context, w journeys.Window, through *int16,
 func (s *Surveyor) Departures(ctx context.Context, at toll.WallTime) (*journeys.Departures, error) {
 	d := journeys.NewDepartures(at)
 	where, args := during([]journeys.Window{{Start: at - journeys.MaxGap, End: at}})
-	query := bounded + `plaza, following_plaza, FLOOR((age - 1) / 60) AS minutes, COUNT(*) FROM (
-		SELECT toll_plaza_id AS plaza, LEAD(toll_plaza_id) OVER w AS following_plaza,
-			TIMESTAMPDIFF(SECOND, timestamp, ?) AS age
-		FROM ` + tables.EventTable + ` WHERE ` + where + known + `
-		WINDOW w AS (PARTITION BY vehicle_id ORDER BY timestamp, toll_plaza_id)) passages
-		WHERE following_plaza IS NULL OR following_plaza <> plaza
-		GROUP BY plaza, following_plaza, minutes LIMIT ` +
-		strconv.Itoa(maxCells+1)
+	query := bounded + plazaOf("m") + ` AS plaza, ` + plazaOf("following") + ` AS following_plaza,
+			(` + strconv.FormatInt(moment(at)>>16, 10) + ` - 1 - (m >> 16)) DIV 60 AS minutes, COUNT(*)
+		FROM (SELECT m, LEAD(m) OVER (PARTITION BY vehicle_id ORDER BY m) AS following FROM (
+			SELECT vehicle_id, ` + packed + ` AS m FROM ` + tables.EventTable + `
+			WHERE ` + where + known + `) scanned) passages
+		WHERE following IS NULL OR following & 65535 <> m & 65535
+		GROUP BY plaza, following_plaza, minutes LIMIT ` + strconv.Itoa(maxCells+1)
 	n := 0
 	err := s.snapshot(ctx, "count the departures", func(q db.Reader) error {
 		var from int16
 		var to dbsql.Null[int16]
 		var minutes int
 		var vehicles int64
-		rows, err := q.QueryContext(ctx, query, concat([]any{at.String()}, args)...)
+		rows, err := q.QueryContext(ctx, query, args...)
 		return db.Each(rows, err, []any{&from, &to, &minutes, &vehicles}, func() error {
 			if n++; n > maxCells {
 				return ErrTooMany
