@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tollstream/tollstream/internal/clocks"
@@ -40,16 +41,20 @@ import (
 func Verify(ctx context.Context, con endpoint.Connection, store *sql.Store,
 	scan *table.Scan, deep bool,
 	steps *command.Steps) (*verify.Report, error) {
+	var running sync.WaitGroup
+	defer running.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	table := begin(func() (struct{}, error) { return struct{}{}, scan.Advance(ctx) })
-	logs := begin(func() (map[int32]verify.LogCheck, error) { return checkLogs(ctx, con, store) })
+	table := begin(&running, func() (struct{}, error) { return struct{}{}, scan.Advance(ctx) })
+	logs := begin(&running, func() (map[int32]verify.LogCheck, error) {
+		return checkLogs(ctx, con, store)
+	})
 	steps.Begin("reading from MySQL what is published")
 	published, err := store.Published(ctx)
 	if err != nil {
 		return nil, err
 	}
-	loop := begin(func() (bool, error) {
+	loop := begin(&running, func() (bool, error) {
 		if len(published.Next) == 0 {
 			return true, nil // there may be no group yet
 		}
@@ -73,11 +78,11 @@ func Verify(ctx context.Context, con endpoint.Connection, store *sql.Store,
 		return nil, err
 	}
 	steps.Begin("comparing the topic's log with what is stored")
-	if in.Logs, err = await(ctx, logs); err != nil {
+	if in.Logs, err = logs(); err != nil {
 		return nil, err
 	}
 	steps.Begin("asking Kafka how far the group has come")
-	consumed, err := await(ctx, loop)
+	consumed, err := loop()
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +90,7 @@ func Verify(ctx context.Context, con endpoint.Connection, store *sql.Store,
 		in.Consumed = published
 	}
 	steps.Begin("reading the group table from Kafka")
-	if _, err := await(ctx, table); err != nil {
+	if _, err := table(); err != nil {
 		return nil, err
 	}
 	if err := scan.Advance(ctx); err != nil {
@@ -108,29 +113,12 @@ func Verify(ctx context.Context, con endpoint.Connection, store *sql.Store,
 	return report, nil
 }
 
-type result[T any] struct {
-	value T
-	err   error
-}
-
-// begin does something in parallel. Kafka's clients take no context, so it ends by itself.
-func begin[T any](do func() (T, error)) <-chan result[T] {
-	done := make(chan result[T], 1)
-	go func() {
-		v, err := do()
-		done <- result[T]{v, err}
-	}()
-	return done
-}
-
-// await returns the result of what was begun, or ctx's error as soon as ctx ends.
-func await[T any](ctx context.Context, done <-chan result[T]) (value T, err error) {
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-ctx.Done():
-		return value, ctx.Err()
-	}
+// begin does something in parallel, as one of those that are running. The returned function waits
+// for its result.
+func begin[T any](running *sync.WaitGroup, do func() (T, error)) func() (T, error) {
+	result := sync.OnceValues(do)
+	running.Go(func() { _, _ = result() })
+	return result
 }
 
 // healthLimit is how long an answer may take: it is ready at once, or something is wrong.

@@ -33,15 +33,11 @@ type View struct {
 	mu    sync.RWMutex
 	ended bool
 
-	// goka tries again after every error. A non-retryable one closes refused, once, and is in why
-	// from then on.
-	refused chan struct{}
-	refuse  sync.Once
-	why     error
-
 	connections []io.Closer // which goka opens, and leaves open
-	// sever ends what the connections wait for, as goka's calls take no context
-	sever context.CancelFunc
+	// connected ends what the connections wait for, as goka's calls take no context. goka tries again
+	// after every error, so a non-retryable one ends it too, and is its cause.
+	connected context.Context
+	sever     context.CancelCauseFunc
 }
 
 // NewView returns a reader of a group's table that has not started; Run, which closes its
@@ -63,11 +59,11 @@ func NewFollowedView(ctx context.Context, cluster kafka.Cluster, group string,
 // new; what is new comes at once.
 func newView(ctx context.Context, cluster kafka.Cluster, group string, log *slog.Logger,
 	wait time.Duration) (*View, error) {
-	connected, sever := context.WithCancel(context.WithoutCancel(ctx))
-	opening := context.AfterFunc(ctx, sever)
+	connected, sever := context.WithCancelCause(context.WithoutCancel(ctx))
+	opening := context.AfterFunc(ctx, func() { sever(nil) })
 	cluster = cluster.Within(connected)
 	if _, err := describeTable(ctx, cluster, group); err != nil {
-		sever()
+		sever(nil)
 		return nil, err
 	}
 	consumer := cluster.Config("view")
@@ -75,7 +71,7 @@ func newView(ctx context.Context, cluster kafka.Cluster, group string, log *slog
 	consumer.Consumer.MaxWaitTime = wait
 	tm := goka.NewTopicManagerConfig()
 	tm.NoCreate = true
-	t := &View{refused: make(chan struct{}), sever: sever}
+	t := &View{connected: connected, sever: sever}
 	view, err := goka.NewView(cluster.Brokers, goka.GroupTable(goka.Group(group)), wire.StateCodec{},
 		goka.WithViewLogger(kafka.GokaLogger{Log: log}),
 		goka.WithViewHasher(kafka.Hasher),
@@ -123,7 +119,7 @@ func describeTable(ctx context.Context, cluster kafka.Cluster, group string) (ka
 // Close closes the connections of a table that is not to be run. Some of them goka may have closed
 // by itself, which is no failure.
 func (t *View) Close() {
-	t.sever()
+	t.sever(nil)
 	for _, c := range t.connections {
 		_ = c.Close()
 	}
@@ -133,10 +129,7 @@ func (t *View) Close() {
 // judge takes an error of reading the topic.
 func (t *View) judge(err error) {
 	if err = kafka.ConsumeError(err); toll.IsPermanent(err) {
-		t.refuse.Do(func() {
-			t.why = err
-			close(t.refused)
-		})
+		t.sever(err)
 	}
 }
 
@@ -144,32 +137,21 @@ func (t *View) judge(err error) {
 func (t *View) Run(ctx context.Context) error {
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	end := func() {
+	defer context.AfterFunc(ctx, func() { t.sever(nil) })()
+	defer context.AfterFunc(t.connected, func() {
 		t.mu.Lock()
 		t.ended = true
 		t.mu.Unlock()
 		cancel()
-		t.sever()
-	}
-	defer context.AfterFunc(ctx, end)()
-	go func() {
-		select {
-		case <-t.refused:
-			end()
-		case <-inner.Done():
-		}
-	}()
+	})()
 	err := t.view.Run(inner)
 	t.Close()
-	if ctx.Err() != nil {
+	switch refused := context.Cause(t.connected); {
+	case ctx.Err() != nil:
 		return nil
-	}
-	select {
-	case <-t.refused:
-		return t.why
-	default:
-	}
-	if err != nil {
+	case toll.IsPermanent(refused):
+		return refused
+	case err != nil:
 		return kafka.Explain(fmt.Errorf("read the group table: %w", err))
 	}
 	return nil
@@ -178,16 +160,19 @@ func (t *View) Run(ctx context.Context) error {
 // Recovered reports whether the table holds all that was in its topic when Run began.
 func (t *View) Recovered() bool { return t.view.Recovered() }
 
-// WaitRecovered waits until the table holds all that was in its topic when Run began.
+// WaitRecovered waits until the table holds all that was in its topic when Run began. It fails once
+// Run ends.
 func (t *View) WaitRecovered(ctx context.Context) error {
 	for {
-		if t.Recovered() {
+		switch ended := context.Cause(t.connected); {
+		case ended != nil:
+			return ended
+		case t.Recovered():
 			return nil
 		}
 		select {
 		case <-time.After(5 * time.Millisecond):
-		case <-t.refused:
-			return t.why
+		case <-t.connected.Done():
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -51,10 +51,9 @@ type Reader struct {
 	checker *verify.PlazaChecker
 	marks   *topology.WatermarkReader
 
-	started   bool
+	following context.Context // ends with the table, whose end is its cause; nil before Start
+	stop      context.CancelFunc
 	recovered bool // whether the table was up to date once
-	cancel    context.CancelFunc
-	ended     chan error // receives how the table ended, once
 
 	// Of the last count of rows.
 	counted     map[int]*board.Check // by plaza
@@ -85,7 +84,7 @@ func Open(ctx context.Context, cfg Config) (*Reader, error) {
 		return nil, err
 	}
 	return &Reader{cfg: cfg, store: store, table: table, checker: store.PlazaChecker(),
-		marks: topology.NewWatermarkReader(cfg.Cluster, cfg.Topic), ended: make(chan error, 1)}, nil
+		marks: topology.NewWatermarkReader(cfg.Cluster, cfg.Topic)}, nil
 }
 
 // Check opens the database and checks that it serves what is to be read, and opens the group table
@@ -169,13 +168,13 @@ func checkDatabase(ctx context.Context, store *sql.Store, cfg *Config) (sql.Meta
 
 // Start begins to read the group table, once. The reader follows it until Stop or Close.
 func (r *Reader) Start() {
-	if r.started {
+	if r.following != nil {
 		return
 	}
-	r.started = true
-	var ctx context.Context
-	ctx, r.cancel = context.WithCancel(context.Background())
-	go func() { r.ended <- r.table.Run(ctx) }()
+	ctx, stop := context.WithCancel(context.Background())
+	following, end := context.WithCancelCause(context.Background())
+	r.following, r.stop = following, stop
+	go func() { end(cmp.Or(r.table.Run(ctx), board.ErrEnded)) }()
 }
 
 // catchUpPatience is how long a table that was read once may take to be up to date again before
@@ -189,25 +188,18 @@ func (r *Reader) states(ctx context.Context) (map[int16]*toll.State, error) {
 	r.Start()
 	waiting, cancel := r.patience(ctx)
 	defer cancel()
-	recovered := make(chan error, 1)
-	go func() { recovered <- r.table.WaitRecovered(waiting) }()
-	select {
-	case err := <-r.ended:
-		if err == nil {
-			err = board.ErrEnded
-		}
-		r.ended <- err // for Close, and for another call
+	err := r.table.WaitRecovered(waiting)
+	switch {
+	case err == nil:
+		r.recovered = true
+		return r.table.States()
+	case ctx.Err() != nil:
 		return nil, err
-	case err := <-recovered:
-		if err != nil && ctx.Err() == nil {
-			err = outage("Kafka", fmt.Errorf("no answer from Kafka at %v", r.cfg.Cluster.Brokers))
-		}
-		if err != nil {
-			return nil, err
-		}
+	case waiting.Err() == nil: // the table ends
+		<-r.following.Done()
+		return nil, context.Cause(r.following)
 	}
-	r.recovered = true
-	return r.table.States()
+	return nil, outage("Kafka", fmt.Errorf("no answer from Kafka at %v", r.cfg.Cluster.Brokers))
 }
 
 // patience returns the context of a wait for the table to be up to date.
@@ -220,15 +212,15 @@ func (r *Reader) patience(ctx context.Context) (context.Context, context.CancelF
 
 // Stop ends the reading of the group table, without waiting for that.
 func (r *Reader) Stop() {
-	if r.started {
-		r.cancel()
+	if r.following != nil {
+		r.stop()
 	}
 }
 
 // Close ends the reading.
 func (r *Reader) Close() {
-	if r.Stop(); r.started {
-		<-r.ended
+	if r.Stop(); r.following != nil {
+		<-r.following.Done()
 	} else {
 		r.table.Close()
 	}
