@@ -302,7 +302,7 @@ func (p *Processor) runOnce(parent, connected context.Context) error {
 	tasks.Wait()
 	endSending()
 	producer.Close(ingest.StopGrace)
-	wait.AtMost(&sender, ingest.StopGrace)
+	sender.Wait()
 	if err := r.failure(); err != nil {
 		return kafka.Explain(err)
 	}

@@ -67,9 +67,8 @@ type sessionHandler struct {
 	run   *run
 	group sarama.ConsumerGroup
 
-	unwatch    context.CancelFunc // nil before Setup
-	watched    sync.WaitGroup
-	reconciled func() // waits for the end of reconciling
+	unwatch context.CancelFunc // nil before Setup
+	watched sync.WaitGroup
 }
 
 // Setup implements sarama.ConsumerGroupHandler.
@@ -84,7 +83,9 @@ func (h *sessionHandler) Setup(session sarama.ConsumerGroupSession) error {
 	ctx, cancel := context.WithCancel(session.Context())
 	h.unwatch = cancel
 	h.watched.Go(func() { h.run.closeWindows(ctx) })
-	h.reconciled = h.run.startReconciling(ctx, session.Claims()[kafka.LoopTopic(h.run.cfg.Group)])
+	h.watched.Go(func() {
+		h.run.reconcile(ctx, session.Claims()[kafka.LoopTopic(h.run.cfg.Group)])
+	})
 	h.run.assigned(session.Claims()[h.run.cfg.Topic])
 	return nil
 }
@@ -147,7 +148,6 @@ func (h *sessionHandler) Cleanup(session sarama.ConsumerGroupSession) error {
 	if h.unwatch != nil {
 		h.unwatch()
 		h.watched.Wait()
-		h.reconciled()
 	}
 	err := h.inner.Cleanup(&tollSession{session, h.run.cfg.Topic})
 	h.run.closeSources()
@@ -356,19 +356,13 @@ func (r *run) closeSources() {
 	wg.Wait()
 }
 
-// startReconciling compares the part of the group table that a session owns with the database for
-// as long as the session lasts. The returned function waits for the end of that.
-func (r *run) startReconciling(ctx context.Context, owned []int32) (ended func()) {
+// reconcile compares the part of the group table that a session owns with the database, again and
+// again, until ctx ends.
+func (r *run) reconcile(ctx context.Context, owned []int32) {
 	rec := &reconcile.Reconciler{Interval: r.cfg.Reconcile, Logger: r.cfg.Log, Store: r.store,
 		PublishedTo: r.sources.publishedTo, Publish: r.deltas.Send, Stats: r.stats,
 		Log: reconcile.NewChangelog(r.brokers, r.cfg.Group, owned, len(r.sources.slots))}
-	var running sync.WaitGroup
-	running.Go(func() { rec.Run(ctx, r.fail) })
-	return func() {
-		if !wait.AtMost(&running, ingest.StopGrace) {
-			r.cfg.Log.Warn("comparing the group table with the database did not stop in time")
-		}
-	}
+	rec.Run(ctx, r.fail)
 }
 
 // checkLog returns an error unless a partition's log is still the one that was consumed up to a

@@ -54,10 +54,6 @@ type Config struct {
 var errBeforeEnd = toll.Permanent("nothing is lost; start it again to continue there",
 	"stopped before all that was in the topic at the start was stored, published and merged")
 
-// awaitGrace bounds how long the search for the end may take to notice that its context ended: an
-// unavailable server must not delay the end of the process.
-const awaitGrace = 300 * time.Millisecond
-
 // Run processes until ctx ends, or with UntilEnd until the end of the topic as it is now.
 func Run(ctx context.Context, cfg Config) error {
 	if cfg.Topology.Stats == nil {
@@ -126,18 +122,17 @@ func (p *pipeline) run(ctx context.Context) (reached bool, err error) {
 			cancel()
 		}()
 	}
-	if err := p.process(ctx, cancel, processor, writer, heart); err != nil {
-		return false, err
-	}
+	err = p.process(ctx, cancel, processor, writer, heart)
+	cancel()
 	if cfg.UntilEnd {
-		select {
-		case err := <-ended:
-			if err != nil && !errors.Is(err, context.Canceled) {
-				return false, err
-			}
-			reached = err == nil
-		case <-time.After(awaitGrace):
+		endErr := <-ended
+		reached = err == nil && endErr == nil
+		if err == nil && !errors.Is(endErr, context.Canceled) {
+			err = endErr
 		}
+	}
+	if err != nil {
+		return false, err
 	}
 	s := t.Stats.Read()
 	t.Log.Info("stopped", "stored", text.Number(s.Events), "rejected", text.Number(s.Rejected),

@@ -1,11 +1,10 @@
 // Package wait holds the ways to wait that end with a context: for a while, again and again, until
-// a server answers, for a signal, or for goroutines.
+// a server answers, or for a signal.
 package wait
 
 import (
 	"context"
 	"iter"
-	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -62,17 +61,5 @@ func Signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
-	}
-}
-
-// AtMost waits for a group for some time, and reports whether it ended.
-func AtMost(wg *sync.WaitGroup, most time.Duration) bool {
-	done := make(chan struct{})
-	go func() { wg.Wait(); close(done) }()
-	select {
-	case <-done:
-		return true
-	case <-time.After(most):
-		return false
 	}
 }

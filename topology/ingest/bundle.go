@@ -11,7 +11,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/codecs"
-	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
@@ -157,45 +156,6 @@ func (s *Partition) pass(ctx context.Context, b bundle, marks chan<- *sarama.Con
 		return true
 	case <-ctx.Done():
 		return false
-	}
-}
-
-// compareLog checks that the log is the one of which all was read up to now, waiting for Kafka as
-// long as the session lasts. Where it is another one nothing more is taken, and the committer
-// records it.
-func (s *Partition) compareLog(ctx context.Context) error {
-	next := s.From
-	pauses := s.cfg.Backoff()
-	if s.read.Known {
-		next = s.read.Offset + 1
-	}
-	for {
-		f, err := s.Log.CheckLog(ctx, s.partition, next, s.read)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
-			if err = kafka.Explain(err); toll.IsPermanent(err) {
-				return err
-			}
-			s.cfg.Log.Debug("compare the log with what was read of it", "partition", s.partition, "error",
-				err)
-			_ = wait.For(ctx, pauses.NextBackOff())
-			continue
-		case f.Replaced != "":
-			if err := s.Topic(); err != nil {
-				return err // a topic that was recreated has another log, which is nothing to record
-			}
-			s.mu.Lock()
-			s.replaced = f.Replaced
-			s.mu.Unlock()
-			wait.Signal(s.filled)
-			<-ctx.Done()
-			return nil
-		case f.Unchecked != "" && s.read.Known:
-			s.cfg.Log.Warn(UncheckedLog, "partition", s.partition, "why", f.Unchecked)
-		}
-		return nil
 	}
 }
 

@@ -38,7 +38,7 @@ func (s *Partition) commitAll() error {
 			idle.Reset(turnEvery)
 			marking = false
 			continue
-		case <-s.toMark:
+		case <-s.progress.toMark:
 			if !marking {
 				idle.Reset(markDelay)
 				marking = true
@@ -75,7 +75,7 @@ func (s *Partition) commitAll() error {
 		s.mu.Unlock()
 		idle.Reset(markDelay)
 		marking = true
-		if !s.handOn(stored) {
+		if !s.progress.store(stored.Next) {
 			continue
 		}
 		if len(s.pending) >= urgentBatches {
@@ -119,15 +119,11 @@ func (s *Partition) storeBatch(b *builder) (Stored, error) {
 	pauses := s.cfg.Backoff()
 	for attempts := 1; ; attempts++ {
 		batch, deltas, undo := s.batch(b, token)
-		acked := s.takeAcked()
+		acked := s.progress.takeAcked()
 		answered := s.Database.Await(s.partition)
 		err := s.Store.Commit(s.grace, batch, acked)
 		answered()
-		if err != nil {
-			s.returnAcked(acked)
-		} else {
-			s.marked(len(acked))
-		}
+		s.progress.mark(acked, err)
 		var refused *toll.RefusedError
 		if errors.As(err, &refused) {
 			undo()

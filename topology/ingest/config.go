@@ -8,13 +8,10 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/mapping"
-	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology/kafka/fetch"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
 
@@ -125,112 +122,3 @@ func (o *observedStore) MarkPublished(ctx context.Context, partition int32, epoc
 	defer o.stats.Call(partition)()
 	return o.stats.Noted(monitor.Mark, o.Store.MarkPublished(ctx, partition, epoch, batches))
 }
-
-// LogChecker compares a partition's log with what was consumed of it. It is a [fetch.Client].
-type LogChecker interface {
-	// Connects returns how many connections to brokers were made so far.
-	Connects() int64
-	CheckLog(ctx context.Context, partition int32, next int64, last toll.LastRecord) (fetch.Finding,
-		error)
-}
-
-// UncheckedLog is the log line of a log that could not be compared.
-const UncheckedLog = "it was not checked whether the log is still the one that was stored"
-
-// LogReplaced is the refusal to consume a log that is not the one that the database has stored. It
-// lasts until an operator decides: once the new log has grown beyond the cursor nothing else would
-// show what is missing.
-func LogReplaced(why string) error {
-	return toll.Permanent(
-		"decide how to go on: tollstream accept-log says what going on with this log leaves out, "+
-			"and tollstream reset what a replay of it would lose",
-		"the log was replaced, or lost its end: %s", why)
-}
-
-// RefuseLog records that a log was replaced, and returns the refusal. It waits for the database: a
-// refusal that is not recorded is forgotten.
-func RefuseLog(ctx context.Context, cfg *Config, store Store, database *monitor.Outage,
-	cursor *toll.Cursor, why string) error {
-	defer database.Leave(cursor.Partition)
-	err := wait.Retry(ctx, cfg.Backoff(), func() error {
-		err := store.MarkLogReplaced(ctx, cursor, why)
-		switch {
-		case errors.Is(err, toll.ErrCursorMoved):
-			return backoff.Permanent(err)
-		case err != nil && !toll.IsPermanent(err):
-			database.Down(cursor.Partition, err)
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("%s: %w", why, err)
-	}
-	return LogReplaced(why)
-}
-
-// AddAll adds records to the open batch, as bundles of them are added.
-func (s *Partition) AddAll(records fetch.Records) { s.takeIn(bundle{records: records}) }
-
-// Steps drives a partition step by step, without its goroutines, for simulations.
-type Steps struct {
-	p       *Partition
-	taken   *builder
-	pending []Stored // to be published
-}
-
-// Steps returns the steps of a partition that has not started, with what is left to publish.
-func (s *Partition) Steps(left ...toll.StoredBatch) (*Steps, error) {
-	s.ctx, s.grace = context.Background(), context.Background()
-	s.open, s.spare = newBuilder(s.Store.NewRows(), s.cfg), newBuilder(s.Store.NewRows(), s.cfg)
-	s.open.begin(&s.clock)
-	steps := &Steps{p: s}
-	for i := range left {
-		b, err := s.decode(&left[i])
-		if err != nil {
-			return nil, err
-		}
-		steps.pending = append(steps.pending, b)
-	}
-	return steps, nil
-}
-
-// Full reports whether the open batch has room for no further record.
-func (s *Steps) Full() bool { return s.p.isFull(s.p.open) }
-
-// Empty reports whether the open batch has no record.
-func (s *Steps) Empty() bool { return s.p.open.empty() }
-
-// Add adds a record to the open batch.
-func (s *Steps) Add(r *kgo.Record) {
-	s.p.AddAll(fetch.RecordsOf(r))
-}
-
-// Take closes the open batch and reports whether it holds anything; records that are added from
-// then on belong to the next one.
-func (s *Steps) Take() bool {
-	s.taken = s.p.take()
-	return s.taken != nil
-}
-
-// Store stores the batch that was taken.
-func (s *Steps) Store() error {
-	stored, err := s.p.storeBatch(s.taken)
-	if err == nil {
-		s.pending = append(s.pending, stored)
-		s.p.giveBack(s.taken)
-	}
-	return err
-}
-
-// Pending returns how many batches are stored and not published.
-func (s *Steps) Pending() int { return len(s.pending) }
-
-// Publish publishes the next n batches together.
-func (s *Steps) Publish(n int) error {
-	next := s.pending[:n]
-	s.pending = s.pending[n:]
-	return s.p.publishBatches(next)
-}
-
-// MarkAcked marks as published what was acknowledged.
-func (s *Steps) MarkAcked() error { return s.p.markAcked() }

@@ -577,11 +577,11 @@ func must[T any](value T, err error) T {
 
 // TestPublishedTo does not know up to where all is marked while a batch is being marked.
 func TestPublishedTo(t *testing.T) {
-	s := &Partition{storedTo: 2, sentTo: 2}
+	s := &Partition{progress: progress{stored: 2, sent: 2}}
 	if got := s.PublishedTo(); got != 2 {
 		t.Errorf("published to %d, want 2", got)
 	}
-	s.unmarked = 1
+	s.progress.unmarked = 1
 	if got := s.PublishedTo(); got != -1 {
 		t.Errorf("published to %d while one is being marked", got)
 	}

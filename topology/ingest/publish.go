@@ -95,101 +95,30 @@ func (s *Partition) decode(b *toll.StoredBatch) (Stored, error) {
 	return s.stored(toll.BatchRef{First: b.First, Token: b.Token}, b.Next, deltas, b.Deltas), err
 }
 
-// handOn reports whether the publisher is to be given a batch that was stored. While it sends again
-// what is left from before, it finds that one in the database too: rows are stored meanwhile,
-// however much is left.
-func (s *Partition) handOn(stored Stored) bool {
-	s.handMu.Lock()
-	defer s.handMu.Unlock()
-	s.storedTo = stored.Next
-	return s.following && stored.Next > s.followed
-}
-
 // Progress returns the session's epoch and up to where it has stored.
 func (s *Partition) Progress() toll.Cursor {
-	s.handMu.Lock()
-	defer s.handMu.Unlock()
-	return toll.Cursor{Partition: s.partition, Epoch: s.epoch, Next: s.storedTo}
-}
-
-// caughtUp reports whether all is sent that was stored, given that it was sent up to an offset.
-// Then the committer hands on what it stores from here on.
-func (s *Partition) caughtUp(sent int64) bool {
-	s.handMu.Lock()
-	defer s.handMu.Unlock()
-	if !s.following && sent >= s.storedTo {
-		s.following, s.followed = true, sent
-	}
-	return s.following
-}
-
-// takeAcked takes the batches that are to be marked published. Marking late is sound (the searches
-// next to the design cover it): an unmarked batch is sent again after a restart and skipped as a
-// duplicate.
-func (s *Partition) takeAcked() []toll.BatchRef {
-	s.ackMu.Lock()
-	defer s.ackMu.Unlock()
-	acked := s.acked
-	s.acked = nil
-	return acked
-}
-
-func (s *Partition) returnAcked(acked []toll.BatchRef) {
-	s.ackMu.Lock()
-	defer s.ackMu.Unlock()
-	s.acked = append(acked, s.acked...)
-}
-
-// marked notes how many batches were marked published.
-func (s *Partition) marked(n int) {
-	s.ackMu.Lock()
-	defer s.ackMu.Unlock()
-	s.unmarked -= n
-}
-
-// published notes up to where the partition's batches are acknowledged by the broker; ref is the
-// last of them where it is to be marked.
-func (s *Partition) published(next int64, ref *toll.BatchRef) {
-	s.ackMu.Lock()
-	defer s.ackMu.Unlock()
-	s.sentTo = next
-	if ref != nil {
-		s.acked = append(s.acked, *ref)
-		s.unmarked++
-		wait.Signal(s.toMark)
-	}
+	return toll.Cursor{Partition: s.partition, Epoch: s.epoch, Next: s.progress.storedUpTo()}
 }
 
 // PublishedTo returns up to where all that is stored is published and marked so in the database, -1
 // while that is under way.
-func (s *Partition) PublishedTo() int64 {
-	s.ackMu.Lock()
-	sent, unmarked := s.sentTo, s.unmarked
-	s.ackMu.Unlock()
-	s.handMu.Lock()
-	defer s.handMu.Unlock()
-	if unmarked > 0 || sent < s.storedTo {
-		return -1
-	}
-	return s.storedTo
-}
+func (s *Partition) PublishedTo() int64 { return s.progress.published() }
 
 // markAcked marks what was acknowledged when no commit comes along to do it. A failure leaves it
 // for later: an outage shows at the next batch.
 func (s *Partition) markAcked() error {
-	acked := s.takeAcked()
+	acked := s.progress.takeAcked()
 	if len(acked) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(s.grace, 10*time.Second)
 	defer cancel()
 	err := s.Store.MarkPublished(ctx, s.partition, s.cursor.Epoch, acked)
+	s.progress.mark(acked, err)
 	if err == nil {
-		s.marked(len(acked))
 		return nil
 	}
-	s.returnAcked(acked)
-	wait.Signal(s.toMark)
+	wait.Signal(s.progress.toMark)
 	if toll.IsPermanent(err) && s.ctx.Err() == nil {
 		return err
 	}
@@ -198,9 +127,9 @@ func (s *Partition) markAcked() error {
 }
 
 // publishAll sends the deltas of the batches that wait, and of further ones only after all of these
-// are acknowledged. What is left from before comes first, from the offset unpublished on.
-func (s *Partition) publishAll(unpublished int64) error {
-	if err := s.publishLeft(unpublished); err != nil {
+// are acknowledged. What is left from before comes first, from the offset sent on.
+func (s *Partition) publishAll(sent int64) error {
+	if err := s.publishLeft(sent); err != nil {
 		return err
 	}
 	for b := range s.pending {
@@ -237,11 +166,8 @@ func (s *Partition) alsoPending(b Stored) []Stored {
 // publishLeft sends again what is not known to be published, page by page out of the database,
 // until it has caught up with the committer. After a rebuild that is the whole outbox.
 func (s *Partition) publishLeft(sent int64) error {
-	s.published(sent, nil)
-	for !s.caughtUp(sent) {
-		s.handMu.Lock()
-		stored := s.storedTo
-		s.handMu.Unlock()
+	for !s.progress.caughtUp() {
+		stored := s.progress.storedUpTo()
 		page, err := s.readOutbox(sent)
 		if s.ctx.Err() != nil {
 			return nil
@@ -254,7 +180,7 @@ func (s *Partition) publishLeft(sent int64) error {
 		}
 		if len(page.Batches) == 0 {
 			sent = stored // another owner published the rest
-			s.published(sent, nil)
+			s.progress.sentUpTo(sent)
 		}
 		// Together, as the batches that come now are, and without a rest for more of them: all that
 		// this partition stores waits behind what is left.
@@ -340,7 +266,7 @@ func (s *Partition) publishBatches(batches []Stored) (err error) {
 			batches[len(batches)-1].Next, err)
 	}
 	for i := range batches {
-		s.published(batches[i].Next, &batches[i].Ref)
+		s.progress.acknowledge(batches[i].Next, batches[i].Ref)
 	}
 	return nil
 }
