@@ -363,6 +363,6 @@ func (s *Store) checkTopicID(m tables.Meta, topicID string) error {
 	}
 	return toll.Permanent(
 		"to empty the tables for a replay of the new topic, run: tollstream reset --yes",
-		"the topic %s was created again: the database %s has stored topic id %s, Kafka has %s", m.Topic,
+		"the topic %s was recreated: the database %s has stored topic id %s, Kafka has %s", m.Topic,
 		s.db.Address, m.TopicID, topicID)
 }

@@ -139,7 +139,7 @@ type LogRange struct {
 
 // Unreplayable returns how many rows of livetolldata a replay of the topic would not bring back,
 // since the topic does not hold their records any more. logs are the partitions of the topic by
-// number; none for a topic that was created again, or is gone. exact is false where that is the
+// number; none for a topic that was recreated, or is gone. exact is false where that is the
 // most there can be: a row of toll_batch holds the first offset of the log and others below, or
 // rows were pruned, or a log was replaced.
 func (s *Store) Unreplayable(ctx context.Context, logs map[int32]LogRange) (rows int64, exact bool,

@@ -125,7 +125,7 @@ func TestRebuildRefuses(t *testing.T) {
 		other := dbtest.Identity
 		other.TopicID = "BBBBBBBBBBBBBBBBBBBBBB"
 		_, err := s.Rebuild(ctx, other, 0, time.Now())
-		dbtest.WantPermanent(t, err, "the topic toll was created again", "tollstream reset --yes")
+		dbtest.WantPermanent(t, err, "the topic toll was recreated", "tollstream reset --yes")
 		dbtest.Exec(t, s, `UPDATE toll_meta SET resetting = 1`)
 		_, err = s.Rebuild(ctx, dbtest.Identity, 0, time.Now())
 		dbtest.WantPermanent(t, err, "a reset of", "was interrupted")

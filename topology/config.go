@@ -155,7 +155,7 @@ func (c *Config) checkTopicID(info kafka.Topic) error {
 	}
 	return toll.Permanent(
 		"to empty the tables for a replay of the new topic, run: tollstream reset --yes",
-		"topic %s was created again: the database has stored topic id %s, Kafka has %s", c.Topic,
+		"topic %s was recreated: the database has stored topic id %s, Kafka has %s", c.Topic,
 		c.TopicID, info.ID)
 }
 

@@ -154,7 +154,7 @@ func (r *run) aggregate(ctx goka.Context, msg any) {
 	deltas, ok := msg.([]*toll.Delta)
 	if !ok {
 		failure, _ := msg.(error)
-		r.cfg.Log.Error("a message of the loop holds no deltas and was passed over", "partition",
+		r.cfg.Log.Error("a message of the loop holds no deltas and was skipped", "partition",
 			ctx.Partition(), "offset", ctx.Offset(),
 			"key", ctx.Key(), "error", failure)
 	}

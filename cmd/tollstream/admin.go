@@ -54,7 +54,7 @@ func resetCommand() *cli.Command {
 			there are any, reset refuses unless --all-rows allows it.
 
 			What the topic no longer holds can't be replayed: its retention may have deleted the head, or
-			it was created again. reset counts the rows that would be lost, and refuses unless --lose-rows
+			it was recreated. reset counts the rows that would be lost, and refuses unless --lose-rows
 			allows it.`,
 		UsageText: `tollstream reset
 			tollstream reset --yes

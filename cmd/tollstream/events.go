@@ -21,7 +21,7 @@ import (
 func eventsCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "events",
-		Usage:     "checks what of a file or the topic would be rows",
+		Usage:     "checks which events of a file or the topic would be rows",
 		UsageText: "tollstream events check tolldata.csv",
 		Subcommands: []*cli.Command{{
 			Name:      "check",

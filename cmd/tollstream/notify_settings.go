@@ -23,7 +23,7 @@ func notifyFlags() []cli.Flag {
 			Usage: usage}
 	}
 	return []cli.Flag{
-		text("notify-url", "send what becomes of incidents to the webhook at `URL`, in the format of "+
+		text("notify-url", "notify the webhook at `URL` of incidents, in the format of "+
 			"Alertmanager's webhooks; where the URL is a secret, use the next one"),
 		text("notify-url-file", "`FILE` that holds the URL"),
 		text("notify-secret-file",

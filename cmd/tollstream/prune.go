@@ -19,7 +19,7 @@ func pruneCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "prune",
 		Usage: "deletes old rows of livetolldata, and keeps verify exact",
-		Description: `Deletes the rows of livetolldata with a timestamp before a time, some at a time,
+		Description: `Deletes the rows of livetolldata with a timestamp before a time, in batches,
 			whether or not processes run. Each transaction records the count and checksum of what it
 			deletes, so verify is exact at every moment; a row that someone else deletes is still a
 			mismatch. Counts, windows and the group table stay as they are.

@@ -24,7 +24,7 @@ import (
 func reportCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "report",
-		Usage: "reports what passed in a day, a week or a month",
+		Usage: "reports the traffic of a day, a week or a month",
 		Description: `Volumes, peaks, incidents and completeness of each plaza, from the windows that have
 			closed. The periods are local dates of each plaza's clock. The formats are a page for screen
 			and paper (html), a row for each plaza (csv) or each of its hours (csv-hours), and the hourly

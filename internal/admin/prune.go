@@ -88,7 +88,7 @@ type PruneOptions struct {
 	Out, Err  io.Writer // progress, and warnings
 }
 
-// Prune deletes old rows of livetolldata, some at a time.
+// Prune deletes old rows of livetolldata, in batches.
 func Prune(ctx context.Context, con endpoint.Connection, store *sql.Store,
 	o PruneOptions) (*Pruned, error) {
 	meta, err := store.Check(ctx, con.Identity(""))

@@ -79,7 +79,7 @@ func TestTopicMadeAgain(t *testing.T) {
 	})
 	w.sender(newTruth()).send(8000) // beyond the old cursors
 	w.eventually("the end of process", caughtUpWithin, func() bool { return !p.running() })
-	if !strings.Contains(p.log.String(), "was created again") ||
+	if !strings.Contains(p.log.String(), "was recreated") ||
 		!strings.Contains(p.log.String(), "tollstream reset --yes") {
 		t.Fatalf("process does not say what happened:\n%s", p.log)
 	}

@@ -154,7 +154,7 @@ func (o *outage) failed(err error) (pause time.Duration) {
 
 func (o *outage) recovered() {
 	if o.count > 0 {
-		o.log.Info("notifications go on: the database answers again")
+		o.log.Info("notifications continue: MySQL recovered")
 	}
 	o.count = 0
 }

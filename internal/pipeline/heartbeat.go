@@ -126,7 +126,7 @@ func retryOutage(ctx context.Context, log *slog.Logger, do func() error) error {
 		switch {
 		case err == nil:
 			if warned {
-				log.Info("the servers answer again")
+				log.Info("the servers recovered")
 			}
 		case !warned && ctx.Err() == nil && !toll.IsPermanent(err):
 			warned = true

@@ -26,7 +26,7 @@ func TestRetryOutage(t *testing.T) {
 		t.Errorf("%d calls, %v", calls, err)
 	}
 	if got := log.String(); strings.Count(got, "waiting for the servers") != 1 ||
-		strings.Count(got, "the servers answer again") != 1 {
+		strings.Count(got, "the servers recovered") != 1 {
 		t.Errorf("logged %s", got)
 	}
 

@@ -169,10 +169,10 @@ func (c *recount) gather(ctx context.Context, q db.Reader, cursors []tables.Curs
 	return nil
 }
 
-// emitWindows is how many windows are handed on at a time.
+// emitWindows is how many windows are passed on at a time.
 const emitWindows = 1000
 
-// emit hands on the windows whose last minute is in a stretch, or all that are left where it is the
+// emit passes on the windows whose last minute is in a stretch, or all that are left where it is the
 // last stretch of its span, and drops the minutes that no other window needs.
 func (c *recount) emit(stretch toll.Window, last bool, store func([]countedWindow) error) error {
 	var counted []countedWindow

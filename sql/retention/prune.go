@@ -40,7 +40,7 @@ func (c *Cleaner) PruneCount(ctx context.Context, before toll.WallTime) (old, al
 	return old, all, c.db.Wrap("count the rows", err)
 }
 
-// Prune deletes old rows of livetolldata, some at a time, and returns how many it deleted. What
+// Prune deletes old rows of livetolldata, in batches, and returns how many it deleted. What
 // each transaction deletes it adds to toll_pruned, count and checksum, so a verification is exact
 // at every moment in between, and a row that someone else deletes is missed as before. Rows without
 // a timestamp stay. Processes may run meanwhile; what they store of an older time stays until the

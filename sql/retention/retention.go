@@ -62,7 +62,7 @@ type Cleaner struct{ db *db.DB }
 // NewCleaner returns a cleaner of a database.
 func NewCleaner(db *db.DB) *Cleaner { return &Cleaner{db} }
 
-// Retire deletes results that are older than they are kept for, and dead letters, some at a time.
+// Retire deletes results that are older than they are kept for, and dead letters, in batches.
 // What verification has to know of it is recorded in the same transaction, and only of what was
 // deleted. It may be run at any time, by several at once too.
 func (c *Cleaner) Retire(ctx context.Context, o Options) (Retired, error) {

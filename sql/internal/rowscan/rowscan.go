@@ -49,7 +49,7 @@ type Scan struct {
 
 // Bounds of a scan in parallel with the rest.
 const (
-	scanBlock  = 512 // groups that are handed on together
+	scanBlock  = 512 // groups that are sent together
 	scanBlocks = 16  // blocks that wait
 	// scanStall is how long the server keeps a scan whose rows are not taken, while plazas of which
 	// others took all memory are read again.
@@ -79,10 +79,10 @@ func (s *Scan) Start(ctx context.Context, rows db.Reader) (stop func()) {
 	}
 }
 
-// send hands all groups on.
+// send sends all groups.
 func (s *Scan) send(ctx context.Context, rows db.Reader) error {
 	var block []Group
-	hand := func() error {
+	flush := func() error {
 		select {
 		case s.groups <- block:
 			block = nil
@@ -95,7 +95,7 @@ func (s *Scan) send(ctx context.Context, rows db.Reader) error {
 		if block = append(block, *g); len(block) < scanBlock {
 			return nil
 		}
-		return hand()
+		return flush()
 	}
 	err := ErrManyGroups
 	if !s.Many {
@@ -105,12 +105,12 @@ func (s *Scan) send(ctx context.Context, rows db.Reader) error {
 		err = s.sendSorted(ctx, rows, each)
 	}
 	if err == nil && len(block) > 0 {
-		err = hand()
+		err = flush()
 	}
 	return err
 }
 
-// sendSorted hands on the groups as the server makes them.
+// sendSorted sends the groups as the server makes them.
 func (s *Scan) sendSorted(ctx context.Context, rows db.Reader, each func(*Group) error) error {
 	set, err := rows.QueryContext(ctx,
 		`SET SESSION net_write_timeout = `+strconv.Itoa(int(scanStall.Seconds())))

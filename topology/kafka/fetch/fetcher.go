@@ -299,7 +299,7 @@ func (f *Fetcher) failed(err error, partitions ...*Partition) {
 	}
 }
 
-// deliver hands on a chunk.
+// deliver passes on a chunk.
 func (f *Fetcher) deliver(p *Partition, c Chunk) {
 	connects := f.c.Connects()
 	f.mu.Lock()
@@ -309,7 +309,7 @@ func (f *Fetcher) deliver(p *Partition, c Chunk) {
 	f.mu.Unlock()
 }
 
-// ask sends a request and hands on what comes.
+// ask sends a request and passes on what comes.
 func (f *Fetcher) ask(ctx context.Context, r *request) {
 	var asked []kmsg.FetchRequestTopicPartition
 	for _, p := range r.partitions {
@@ -361,7 +361,7 @@ func (f *Fetcher) ask(ctx context.Context, r *request) {
 	}
 }
 
-// take hands on what came of a partition, and reports whether the next offset moved.
+// take passes on what came of a partition, and reports whether the next offset moved.
 func (f *Fetcher) take(p *Partition, rp *kmsg.FetchResponseTopicPartition) bool {
 	if err := kerr.ErrorForCode(rp.ErrorCode); err != nil {
 		f.failed(fmt.Errorf("read partition %d of topic %s from offset %d: %w", p.number, f.c.topic,
