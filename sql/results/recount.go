@@ -172,8 +172,8 @@ func (c *recount) gather(ctx context.Context, q db.Reader, cursors []tables.Curs
 // emitWindows is how many windows are passed on at a time.
 const emitWindows = 1000
 
-// emit passes on the windows whose last minute is in a stretch, or all that are left where it is the
-// last stretch of its span, and drops the minutes that no other window needs.
+// emit passes on the windows whose last minute is in a stretch, or all that are left where it is
+// the last stretch of its span, and drops the minutes that no other window needs.
 func (c *recount) emit(stretch toll.Window, last bool, store func([]countedWindow) error) error {
 	var counted []countedWindow
 	for _, plaza := range slices.Sorted(maps.Keys(c.plazas)) {

@@ -79,8 +79,8 @@ type Partition struct {
 	pending chan Stored
 }
 
-// Pacer sets when a partition stores and publishes, by what the other ones do and by how many plazas
-// there are. It is the [Sender].
+// Pacer sets when a partition stores and publishes, by what the other ones do and by how many
+// plazas there are. It is the [Sender].
 type Pacer interface {
 	Wait() time.Duration      // until an event is to be stored
 	Turn(ctx context.Context) // returns when deltas may be sent
