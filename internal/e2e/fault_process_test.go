@@ -230,6 +230,9 @@ func roundsOf(short, percent int) int {
 // prints what came of it. With TOLLSTREAM_ROUNDS=n it is a campaign, one fault after the other;
 // TOLLSTREAM_FAULTS_REPORT names a file for its table.
 func TestFaults(t *testing.T) {
+	if campaignRounds() == 0 {
+		t.Parallel()
+	}
 	var mu sync.Mutex
 	results := make([]*outcome, len(faults))
 	t.Cleanup(func() { reportFaults(t, results) })

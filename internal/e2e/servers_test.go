@@ -123,6 +123,7 @@ var serverCases = []serverCase{
 
 // TestServers goes through the commands on a server of each kind.
 func TestServers(t *testing.T) {
+	inParallel(t)
 	brokers := sharedKafka(t).Addr()
 	for _, c := range serverCases {
 		if c.engine != "" && c.engine != engine {

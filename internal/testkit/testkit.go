@@ -44,11 +44,11 @@ func NeedDatabase(t testing.TB, engine string, has func(engine string) bool) {
 	NeedService(t, engine, has(engine))
 }
 
-// MostlyWait runs at least four parallel tests at a time, for a TestMain of tests that wait for
+// MostlyWait runs at least six parallel tests at a time, for a TestMain of tests that wait for
 // servers more than they compute.
 func MostlyWait() {
 	flag.Parse()
-	const name, least = "test.parallel", 4
+	const name, least = "test.parallel", 6
 	if n, err := strconv.Atoi(flag.Lookup(name).Value.String()); err == nil && n < least {
 		_ = flag.Set(name, strconv.Itoa(least))
 	}
@@ -57,12 +57,20 @@ func MostlyWait() {
 // Build builds the tollstream command into a folder and returns its path.
 func Build(dir string) (path string, err error) {
 	path = filepath.Join(dir, "tollstream")
-	build := exec.Command("go", "build", "-o", path,
-		"github.com/tollstream/tollstream/cmd/tollstream")
+	build := goBuild(path, "github.com/tollstream/tollstream/cmd/tollstream")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build tollstream: %w\n%s", err, bytes.TrimSpace(out))
 	}
 	return path, nil
+}
+
+// goBuild returns a command that builds a package. It is compiled as make build compiles it, without
+// cgo, also where the race detector turned that on for this process: half of all packages would be
+// compiled once more.
+func goBuild(path, pkg string) *exec.Cmd {
+	build := exec.Command("go", "build", "-o", path, pkg)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	return build
 }
 
 // embeddedCommand is devstack.EmbeddedCommand. This package imports none of ours, so that all of
@@ -98,7 +106,7 @@ func buildEmbedded() (path string, err error) {
 	}
 	defer lock.Close()
 	path = filepath.Join(dir, embeddedCommand)
-	build := exec.Command("go", "build", "-o", path, "./cmd/"+embeddedCommand)
+	build := goBuild(path, "./cmd/"+embeddedCommand)
 	build.Dir = filepath.Join(root, "embedded")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, bytes.TrimSpace(out))

@@ -47,6 +47,7 @@ const readRows = `[...document.querySelectorAll('tr.row')].map(r => {
 })`
 
 func TestFiguresAreThoseOfTheAPI(t *testing.T) {
+	t.Parallel()
 	n := still(highway())
 	n.change(func(n *network) { n.inFlight = 1204 })
 	l := serve(t, n)
@@ -123,6 +124,7 @@ func TestFiguresAreThoseOfTheAPI(t *testing.T) {
 }
 
 func TestRoadsShowThePlazasWhereTheyAre(t *testing.T) {
+	t.Parallel()
 	l := serve(t, still(highway()))
 	w := open(t, desk)
 	w.visit(l.url+"/", ".strip a text")
@@ -166,6 +168,7 @@ func TestRoadsShowThePlazasWhereTheyAre(t *testing.T) {
 }
 
 func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
+	t.Parallel()
 	n := still(highway())
 	l := serve(t, n)
 	w := open(t, desk)
@@ -283,6 +286,7 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 }
 
 func TestUnknownPlaza(t *testing.T) {
+	t.Parallel()
 	l := serve(t, highway())
 	w := open(t, desk)
 	w.visit(l.url+"/plazas/4242", "main")
@@ -309,6 +313,7 @@ func TestUnknownPlaza(t *testing.T) {
 // TestHostileNames shows what a producer could put into names and types. It must be text, whatever
 // it looks like.
 func TestHostileNames(t *testing.T) {
+	t.Parallel()
 	const name = `<img src=x onerror="window.taken=1"><b>"'&amp;`
 	n := still(newNetwork(
 		toll.Plaza{ID: 1, Name: name, Road: `<script>window.taken=1</script>`, PositionKm: 1, Lanes: 2,
@@ -353,6 +358,7 @@ func TestHostileNames(t *testing.T) {
 }
 
 func TestTimesAreByThePlazasClock(t *testing.T) {
+	t.Parallel()
 	l := serve(t, still(highway()))
 	w := open(t, size{1600, 1400})
 	w.visit(l.url+"/", "tr.row")

@@ -101,6 +101,7 @@ func (x *watched) shows(text string, yes bool) {
 // TestWhatStops stops the feed, the process, Kafka and MySQL one by one, and reads what the page,
 // the terminal, the text and the API say.
 func TestWhatStops(t *testing.T) {
+	t.Parallel()
 	w := open(t, desk)
 	needDatabase(t)
 	dir := t.TempDir()

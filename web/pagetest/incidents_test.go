@@ -53,6 +53,7 @@ func someIncidents() []board.Incident {
 
 // TestIncidentsPage reads the list, selects from it, and acknowledges what is open.
 func TestIncidentsPage(t *testing.T) {
+	t.Parallel()
 	n := thousand(20)
 	n.incidents = someIncidents()
 	l := &live{t: t, source: n, addr: "127.0.0.1:0",
@@ -127,6 +128,7 @@ func TestIncidentsPage(t *testing.T) {
 // TestPastOfAPlaza goes through days and weeks, compares, zooms, and comes back: by the controls,
 // by the address alone, and by the browser's button.
 func TestPastOfAPlaza(t *testing.T) {
+	t.Parallel()
 	l := serve(t, highway())
 	w := open(t, desk)
 	query := func(want string) {
@@ -249,6 +251,7 @@ func TestPastOfAPlaza(t *testing.T) {
 
 // TestGapsOfTrends looks at sparklines of which something is not known.
 func TestGapsOfTrends(t *testing.T) {
+	t.Parallel()
 	n := highway()
 	n.change(func(n *network) { n.unknown = map[int16][2]int{4007: {0, 10}, 4005: {20, 30}} })
 	l := serve(t, n)

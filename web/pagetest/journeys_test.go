@@ -13,6 +13,7 @@ import (
 // TestJourneysOnThePage looks at the travel times of each road, and at where the vehicles of a
 // plaza come from, where there are journeys and where there are none.
 func TestJourneysOnThePage(t *testing.T) {
+	t.Parallel()
 	n := highway()
 	n.journeys = board.HasJourneys
 	l := serve(t, n)

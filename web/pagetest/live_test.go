@@ -23,6 +23,7 @@ func flowOf(id string) string {
 
 // TestLive sees a change arrive without anything being loaded again, on both pages.
 func TestLive(t *testing.T) {
+	t.Parallel()
 	n := still(highway())
 	l := serve(t, n)
 	w := open(t, desk)
@@ -53,7 +54,7 @@ func TestLive(t *testing.T) {
 
 // TestServerAway stops the server until the page calls itself stale, and starts it again.
 func TestServerAway(t *testing.T) {
-	t.Parallel() // it waits most of the time
+	t.Parallel()
 	n := still(highway())
 	l := serve(t, n)
 	w := open(t, desk)
@@ -169,6 +170,7 @@ func TestToken(t *testing.T) {
 // TestChangesAddUp lets hours pass in seconds, and compares what the page has put together from
 // changes with the whole.
 func TestChangesAddUp(t *testing.T) {
+	t.Parallel()
 	n := thousand(60)
 	n.speed = 1200
 	l := serve(t, n)
@@ -204,6 +206,7 @@ func TestChangesAddUp(t *testing.T) {
 }
 
 func TestMismatchIsLoud(t *testing.T) {
+	t.Parallel()
 	n := thousand(200)
 	l := serve(t, n)
 	for _, s := range []size{desk, phone} {
@@ -248,6 +251,7 @@ func TestMismatchIsLoud(t *testing.T) {
 
 // TestRejectsAreNoted sees a high share of rejects among the last records appear and go.
 func TestRejectsAreNoted(t *testing.T) {
+	t.Parallel()
 	n := still(highway())
 	l := serve(t, n)
 	w := open(t, desk)
@@ -264,6 +268,7 @@ func TestRejectsAreNoted(t *testing.T) {
 }
 
 func TestInFlightIsCalm(t *testing.T) {
+	t.Parallel()
 	n := highway()
 	n.inFlight = 1204
 	l := serve(t, n)

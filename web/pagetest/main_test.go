@@ -33,7 +33,7 @@ var shots = flag.String("screenshots", "", "write the README's screenshots into 
 const patience = 90 * time.Second
 
 func TestMain(m *testing.M) {
-	flag.Parse()
+	testkit.MostlyWait()
 	code := m.Run()
 	if browser.stop != nil {
 		browser.stop()
@@ -127,6 +127,11 @@ func open(t *testing.T, s size) *window {
 	t.Cleanup(cancel)
 	w.ctx = ctx
 	w.do(chromedp.EmulateViewport(s.width, s.height))
+	// Tests run in parallel, and only one window at a time would have the focus.
+	if _, err := chromedp.Call(w.ctx, emulation.SetFocusEmulationEnabled,
+		emulation.SetFocusEmulationEnabledParams{Enabled: true}); err != nil {
+		t.Fatal(err)
+	}
 	w.ctx, cancel = context.WithTimeout(ctx, 10*time.Minute)
 	t.Cleanup(cancel)
 	return w

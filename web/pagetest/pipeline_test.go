@@ -215,6 +215,7 @@ func (p *pipeline) windowsDone(until string) {
 // TestPipelineFigures compares what the page shows of a real pipeline with what SQL says of the
 // rows.
 func TestPipelineFigures(t *testing.T) {
+	t.Parallel()
 	w := open(t, size{1600, 1400})
 	p := newPipeline(t)
 	p.run("init", "--partitions", "4")
@@ -309,6 +310,7 @@ func TestPipelineFigures(t *testing.T) {
 // TestPipelineLive has the page open while events arrive, the view is stopped and started again,
 // and a row is deleted.
 func TestPipelineLive(t *testing.T) {
+	t.Parallel()
 	w := open(t, desk)
 	p := newPipeline(t)
 	p.run("init", "--partitions", "2")
@@ -364,6 +366,7 @@ func TestPipelineLive(t *testing.T) {
 
 // TestPipelineThousand shows a thousand plazas of a real pipeline.
 func TestPipelineThousand(t *testing.T) {
+	t.Parallel()
 	w := open(t, wall)
 	p := newPipeline(t)
 	p.run("init", "--partitions", "4")
@@ -393,6 +396,7 @@ func TestPipelineThousand(t *testing.T) {
 
 // TestDemoPage follows the address that the demo prints.
 func TestDemoPage(t *testing.T) {
+	t.Parallel()
 	w := open(t, desk)
 	needDatabase(t)
 	binary := built(t)

@@ -100,6 +100,7 @@ http {
 // TestReverseProxy looks at the page through nginx, which terminates TLS and serves it below a path
 // and by a name, as docs/security.md has it.
 func TestReverseProxy(t *testing.T) {
+	t.Parallel()
 	var config struct {
 		View struct {
 			Listen         string   `yaml:"listen"`

@@ -22,6 +22,7 @@ import (
 // installed. Without the flag they go to a folder that is removed, and there is no history of
 // weeks.
 func TestScreenshots(t *testing.T) {
+	t.Parallel()
 	weeks := 3
 	if *shots == "" {
 		*shots, weeks = t.TempDir(), 0

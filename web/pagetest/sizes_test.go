@@ -48,6 +48,7 @@ func TestWeight(t *testing.T) {
 
 // TestNothingIsWiderThanTheWindow looks at both pages from the smallest phone to a wall.
 func TestNothingIsWiderThanTheWindow(t *testing.T) {
+	t.Parallel()
 	n := thousand(1000)
 	n.wrong[1017] = "rows and events differ"
 	l := serve(t, n)
@@ -206,6 +207,7 @@ func TestThousandPlazas(t *testing.T) {
 }
 
 func TestTheme(t *testing.T) {
+	t.Parallel()
 	l := serve(t, highway())
 	w := open(t, desk)
 	background := func() string {
@@ -234,6 +236,7 @@ func TestTheme(t *testing.T) {
 }
 
 func TestReducedMotion(t *testing.T) {
+	t.Parallel()
 	l := serve(t, highway())
 	w := open(t, desk)
 	w.prefer("prefers-reduced-motion", "reduce")
@@ -291,6 +294,7 @@ func (w *window) check(what string) {
 }
 
 func TestAxe(t *testing.T) {
+	t.Parallel()
 	n := highway()
 	l := serve(t, n)
 	for scheme, sizes := range map[string][]size{"light": {desk, phone}, "dark": {phone, wall}} {
@@ -333,6 +337,7 @@ var hall = size{1920, 1080}
 // TestKiosk watches the wall display without touching it: it turns through what needs attention, is
 // readable from afar, and comes back by itself after an outage of the server.
 func TestKiosk(t *testing.T) {
+	t.Parallel()
 	n := highway()
 	l := serve(t, still(n))
 	w := open(t, hall)
@@ -384,6 +389,7 @@ func titled(start string) string {
 
 // TestKioskOfMany has more to show than fits: it is counted.
 func TestKioskOfMany(t *testing.T) {
+	t.Parallel()
 	n := thousand(100)
 	for i := range n.plazas {
 		n.plazas[i].state = traffic.Saturated

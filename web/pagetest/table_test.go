@@ -41,6 +41,7 @@ func (w *window) csvNames(l *live) []string {
 }
 
 func TestSort(t *testing.T) {
+	t.Parallel()
 	l := serve(t, still(highway()))
 	w := open(t, size{1600, 1400})
 	w.visit(l.url+"/", "tr.row")
@@ -78,6 +79,7 @@ func TestSort(t *testing.T) {
 }
 
 func TestFilter(t *testing.T) {
+	t.Parallel()
 	l := serve(t, still(highway()))
 	w := open(t, size{1600, 1400})
 	w.visit(l.url+"/", "tr.row")
@@ -130,6 +132,7 @@ func TestFilter(t *testing.T) {
 }
 
 func TestKeyboard(t *testing.T) {
+	t.Parallel()
 	l := serve(t, still(thousand(1000)))
 	w := open(t, desk)
 	w.visit(l.url+"/", "tr.row")
@@ -235,6 +238,7 @@ func TestKeyboard(t *testing.T) {
 
 // TestRows presses a row somewhere else than on its name, and has states that began on another day.
 func TestRows(t *testing.T) {
+	t.Parallel()
 	n := highway()
 	n.change(func(n *network) {
 		for i := range n.plazas {
@@ -262,6 +266,7 @@ func TestRows(t *testing.T) {
 
 // TestWindowKindIsInTheAddress chooses a kind of windows and loads the page again.
 func TestWindowKindIsInTheAddress(t *testing.T) {
+	t.Parallel()
 	l := serve(t, still(highway()))
 	w := open(t, desk)
 	w.visit(l.url+"/plazas/4007", ".windows tbody tr")
@@ -286,6 +291,7 @@ func TestWindowKindIsInTheAddress(t *testing.T) {
 
 // TestOrderIsHeldUnderThePointer keeps a row where it is while someone may be about to press it.
 func TestOrderIsHeldUnderThePointer(t *testing.T) {
+	t.Parallel()
 	n := still(highway())
 	l := serve(t, n)
 	w := open(t, size{1600, 1400})
