@@ -179,7 +179,7 @@ type stopsServers struct{ *testing.M }
 
 func (m stopsServers) Run() int {
 	defer stopShared()
-	testkit.MostlyWait()
+	testkit.MostlyWait(4)
 	if _, found := devstack.FindMariaDB(); !found { // up and demo then need another database
 		if err := testkit.BuildEmbedded(); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -53,7 +53,7 @@ func startServers(ctx context.Context, cfg *Config) (_ *servers, err error) {
 	const far = "FAR" // the listener behind the proxy
 	s.kafka, err = devstack.StartKafka(ctx, devstack.KafkaConfig{
 		Jars: jars, Dir: filepath.Join(s.dir, "kafka"), Addr: "127.0.0.1:0", Heap: "1g",
-		Optimize:  true,
+		Optimize:  cfg.Scale >= 1,
 		Listeners: map[string]devstack.KafkaListener{far: {Advertise: s.farKafka.Addr()}},
 	})
 	if err != nil {

@@ -82,7 +82,7 @@ func TestMain(m *testing.M) {
 		fmt.Println(addr, pid)
 		select {}
 	}
-	testkit.MostlyWait()
+	testkit.MostlyWait(4)
 	os.Exit(m.Run())
 }
 

@@ -34,7 +34,7 @@ var engine = cmp.Or(os.Getenv("TOLLSTREAM_TEST_ENGINE"), "mariadb")
 
 func TestMain(m *testing.M) {
 	_ = mysql.SetLogger(&mysql.NopLogger{})
-	testkit.MostlyWait()
+	testkit.MostlyWait(6)
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "tollstream-e2e-")
 		if err != nil {

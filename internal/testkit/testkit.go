@@ -44,12 +44,14 @@ func NeedDatabase(t testing.TB, engine string, has func(engine string) bool) {
 	NeedService(t, engine, has(engine))
 }
 
-// MostlyWait runs at least six parallel tests at a time, for a TestMain of tests that wait for
-// servers more than they compute.
-func MostlyWait() {
+// MostlyWait runs at least so many parallel tests at a time, unless -parallel says otherwise, for a
+// TestMain of tests that wait for servers more than they compute.
+func MostlyWait(least int) {
 	flag.Parse()
-	const name, least = "test.parallel", 6
-	if n, err := strconv.Atoi(flag.Lookup(name).Value.String()); err == nil && n < least {
+	const name = "test.parallel"
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	if n, err := strconv.Atoi(flag.Lookup(name).Value.String()); err == nil && n < least && !given {
 		_ = flag.Set(name, strconv.Itoa(least))
 	}
 }

@@ -33,7 +33,7 @@ var shots = flag.String("screenshots", "", "write the README's screenshots into 
 const patience = 90 * time.Second
 
 func TestMain(m *testing.M) {
-	testkit.MostlyWait()
+	testkit.MostlyWait(4)
 	code := m.Run()
 	if browser.stop != nil {
 		browser.stop()
