@@ -51,7 +51,8 @@ func MostlyWait(least int) {
 	const name = "test.parallel"
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
-	if n, err := strconv.Atoi(flag.Lookup(name).Value.String()); err == nil && n < least && !given {
+	n, err := strconv.Atoi(flag.Lookup(name).Value.String())
+	if err == nil && n < least && !given {
 		_ = flag.Set(name, strconv.Itoa(least))
 	}
 }
@@ -66,9 +67,8 @@ func Build(dir string) (path string, err error) {
 	return path, nil
 }
 
-// goBuild returns a command that builds a package. It is compiled as make build compiles it, without
-// cgo, also where the race detector turned that on for this process: half of all packages would be
-// compiled once more.
+// goBuild returns a command that builds a package as make build does, without cgo: the race
+// detector turns that on for this process, and half of all packages would be compiled once more.
 func goBuild(path, pkg string) *exec.Cmd {
 	build := exec.Command("go", "build", "-o", path, pkg)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
