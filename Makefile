@@ -62,6 +62,8 @@ PLAIN = ./codecs/... ./internal/arrows ./internal/bench/... ./internal/board ./i
 	./internal/deadletters ./internal/events ./internal/interop ./internal/model/... ./internal/projectfiles ./internal/render \
 	./internal/report ./internal/simulate ./internal/text/... ./internal/trust ./scripts/... ./sql/incidents ./sql/journeys \
 	./topology/registry ./toll/... ./web/pagetest $(if $(CI),,./cmd/...)
+# Tests of other packages that search or count in one goroutine, for up to eight times as long with it.
+SINGLE = ^Test(EveryPlaza|MillionTypes|ProtocolNeedsItsRules|ProtocolRepeats)$$
 PLAIN_PACKAGES = $(shell go list $(PLAIN))
 RACE_PACKAGES = $(filter-out $(PLAIN_PACKAGES),$(shell go list ./...))
 # The longest ones first, so that none of them is left alone in the end.
@@ -90,9 +92,10 @@ test-embedded:
 	go -C embedded test -vet off $(if $(CI),$(RACE)) ./...
 test-plain:
 	$(call gotest,$(call longest_first,$(PLAIN_PACKAGES)))
+	$(if $(RACE),go test -vet off -run '$(SINGLE)' ./topology ./topology/ingest)
 	$(if $(CI),go test -vet off -short -run '^$$' -bench . -benchtime 1x $(BENCHED))
 test-race:
-	$(call gotest,$(call longest_first,$(RACE_PACKAGES)),$(RACE))
+	$(call gotest,$(call longest_first,$(RACE_PACKAGES)),$(if $(RACE),$(RACE) -skip '$(SINGLE)'))
 test-mysql: export TOLLSTREAM_TEST_ENGINE = mysql
 test-mysql:
 	$(call gotest,./internal/e2e ./internal/interop,-skip '$(ANY_ENGINE)')
