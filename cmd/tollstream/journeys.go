@@ -22,7 +22,8 @@ func journeysCommand() *cli.Command {
 		Usage: "shows how long vehicles take from plaza to plaza, and where they come from and go to",
 		Description: `Where the same vehicle passes two plazas, that is a journey. Without --from and
 			--through it lists the sections between plazas, the worst delay first. Each is compared with
-			what is usual: the same time of the four weeks before, else the hour before. Vehicles' ids
+			what is usual: the same time of the four weeks before, else the hour before. Of a large
+			network, where the weeks would take more than seconds to read, it is of fewer. Vehicles' ids
 			stay in the database, and what fewer than five vehicles did is not shown.`,
 		UsageText: `tollstream journeys
 			tollstream journeys --from 4006 --to 4007
@@ -38,6 +39,8 @@ func journeysCommand() *cli.Command {
 				"\"2022-02-10 08:00\"; default is up to the newest events"},
 			&cli.DurationFlag{Name: "window", Value: 15 * time.Minute,
 				DefaultText: "15m, with --through 1h", Usage: "count what arrived in `TIME` before that"},
+			&cli.IntFlag{Name: "weeks", DefaultText: "up to 4, as many as are read in seconds",
+				Usage: "compare with so many `WEEKS` before, 0 to 4, however long that takes"},
 			&cli.BoolFlag{Name: "csv", Usage: "print CSV"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		}, endpoint.MySQLFlags()...),
@@ -58,6 +61,7 @@ type journeysAsk struct {
 	one     *domain.Pair // a section alone
 	through *int16
 	window  time.Duration
+	weeks   *int // nil for as many as are affordable
 }
 
 const longestJourneys = 31 * 24 * time.Hour
@@ -86,6 +90,11 @@ func journeysAsked(c *cli.Context) (ask journeysAsk, err error) {
 		ask.one = &domain.Pair{From: *from, To: *to}
 	case ask.through != nil && !c.IsSet("window"):
 		ask.window = time.Hour
+	}
+	if c.IsSet("weeks") {
+		if ask.weeks = new(c.Int("weeks")); *ask.weeks < 0 || *ask.weeks > domain.UsualWeeks {
+			return ask, hint.Usagef("--weeks: %d is not between 0 and 4", *ask.weeks)
+		}
 	}
 	if ask.window < time.Minute || ask.window > longestJourneys || ask.window%time.Second != 0 {
 		return ask, hint.Usagef("--window: %v is not between 1m and 31d", ask.window)
@@ -121,7 +130,7 @@ func (ask *journeysAsk) run(c *cli.Context, store *sql.Store) error {
 		}
 		return render.Through(out, t)
 	}
-	j, err := survey.ReadSections(c.Context, ask.one, status)
+	j, err := survey.ReadSections(c.Context, ask.one, ask.weeks, status)
 	switch {
 	case err != nil:
 		return err

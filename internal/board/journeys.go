@@ -35,7 +35,10 @@ type JourneyWindow struct {
 // Journeys is how long vehicles take from plaza to plaza.
 type Journeys struct {
 	JourneyWindow
-	Sections []Section `json:"sections"` // see [Journeys.Sort]
+	// of so many weeks before the same time was read to say what is usual: where reading takes long,
+	// fewer than four
+	UsualWeeks int       `json:"usual_weeks"`
+	Sections   []Section `json:"sections"` // see [Journeys.Sort]
 }
 
 // Section is two plazas that vehicles pass one after the other, in this direction. Of its measures

@@ -32,17 +32,24 @@ func announce(c Cost, statements int, status *text.StatusLine) {
 }
 
 // ReadSections is [Survey.Sections] with what is usual, for a person who waits: status shows what
-// it costs where that is much, and how far it is.
-func (s *Survey) ReadSections(ctx context.Context, one *journeys.Pair,
+// it costs where that is much, and how far it is. Of weeks see [Survey.ChoosePast].
+func (s *Survey) ReadSections(ctx context.Context, one *journeys.Pair, weeks *int,
 	status *text.StatusLine) (*board.Journeys, error) {
 	defer status.Set("")
-	cost, err := s.Cost(ctx, true)
+	cost, err := s.Cost(ctx)
 	if err != nil {
 		return nil, err
 	}
+	scope, more, err := s.ChoosePast(ctx, weeks, cost)
+	if err != nil {
+		return nil, err
+	}
+	if cost.Indexed {
+		cost.Rows += more.Rows
+	}
 	announce(cost, 3, status)
 	status.Set("reading what is usual …")
-	past, err := s.Past(ctx)
+	past, err := s.Past(ctx, scope)
 	if err != nil {
 		return nil, err
 	}

@@ -80,13 +80,55 @@ func (s *Survey) Start() toll.WallTime { return s.window.Start }
 // Cost is what reading costs.
 type Cost = survey.Cost
 
-// Cost estimates what [Survey.Sections] reads and, with past, [Survey.Past].
-func (s *Survey) Cost(ctx context.Context, past bool) (Cost, error) {
-	scans := []journeys.Window{s.window.Scan()}
-	if past {
-		scans = append(scans, survey.PastScans(s.window)...)
+// Cost estimates what [Survey.Sections] reads.
+func (s *Survey) Cost(ctx context.Context) (Cost, error) {
+	return s.database.Cost(ctx, s.window.Scan())
+}
+
+// Rows that a small server counts in less than 8 s: with the index, and passing over those that are
+// not of the time for want of it.
+const (
+	AffordableRows      = 3_000_000
+	affordableWithTable = 5_000_000
+)
+
+// PastScope is how much of the past is read.
+type PastScope = survey.PastScope
+
+// ChoosePast returns how much of the past is read, and what it costs: with weeks nil as much as is
+// affordable together with a window that costs now: the weeks before, the last one first, then the
+// off-peak hours. Else it is so many weeks, and the off-peak hours of all.
+func (s *Survey) ChoosePast(ctx context.Context, weeks *int, now Cost) (PastScope, Cost, error) {
+	if weeks != nil {
+		scope := PastScope{Weeks: *weeks, OffPeak: *weeks > 0}
+		cost, err := s.database.Cost(ctx, scope.Scans(s.window)...)
+		return scope, cost, err
 	}
-	return s.database.Cost(ctx, scans...)
+	return affordable(now, func(scope PastScope) (Cost, error) {
+		return s.database.Cost(ctx, scope.Scans(s.window)...)
+	})
+}
+
+// affordable chooses how much of the past is read together with a window that costs now.
+func affordable(now Cost, costOf func(PastScope) (Cost, error)) (PastScope, Cost, error) {
+	if !now.Indexed { // one statement passes over all rows, whatever it counts
+		if now.Rows > affordableWithTable {
+			return PastScope{}, Cost{}, nil
+		}
+		return survey.All, now, nil
+	}
+	chosen, costs := PastScope{}, Cost{Indexed: true}
+	for _, scope := range survey.PastScopes {
+		cost, err := costOf(scope)
+		if err != nil {
+			return PastScope{}, Cost{}, err
+		}
+		if now.Rows+cost.Rows > AffordableRows {
+			break
+		}
+		chosen, costs = scope, cost
+	}
+	return chosen, costs, nil
 }
 
 // TripsCost estimates what [Survey.Through] reads.
@@ -98,15 +140,15 @@ func (s *Survey) TripsCost(ctx context.Context) (Cost, error) {
 type Past = survey.Past
 
 // Past reads what the window is compared with.
-func (s *Survey) Past(ctx context.Context) (*Past, error) {
-	return s.database.Past(ctx, s.window, s.Location())
+func (s *Survey) Past(ctx context.Context, scope PastScope) (*Past, error) {
+	return s.database.Past(ctx, s.window, scope, s.Location())
 }
 
 // Sections reads the sections of the window, the worst delay first: all, or the one of two plazas.
 // progress, which is called with how much of it is done, may be nil.
 func (s *Survey) Sections(ctx context.Context, past *Past, one *journeys.Pair,
 	progress func(done, total int)) (*board.Journeys, error) {
-	j := &board.Journeys{Sections: []board.Section{}}
+	j := &board.Journeys{UsualWeeks: past.Scope.Weeks, Sections: []board.Section{}}
 	var counts *journeys.Counts
 	var departures *journeys.Departures
 	none := errors.New("no journeys") // ends the other scan as well

@@ -7,10 +7,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
+	"github.com/tollstream/tollstream/toll/journeys"
 )
 
 // Journeys prints the sections of a window as a table of a width, in their order.
@@ -49,10 +51,24 @@ func Journeys(w io.Writer, j *board.Journeys, width int) error {
 	if slow > 0 {
 		howMany = text.Number(slow)
 	}
-	fmt.Fprintf(w, "%s: %s on %s, %s slow\n\n", span(&j.JourneyWindow), text.Count(total, "journey"),
-		text.Count(len(j.Sections), "section"), howMany)
+	fmt.Fprintf(w, "%s: %s on %s, %s slow\n%s\n", span(&j.JourneyWindow), text.Count(total, "journey"),
+		text.Count(len(j.Sections), "section"), howMany, usualOf(j))
 	table.Write(w, dropEmpty(fields), width)
 	return nil
+}
+
+// usualOf writes, as a line, what usual is where that is not four weeks.
+func usualOf(j *board.Journeys) string {
+	switch {
+	case j.UsualWeeks == journeys.UsualWeeks:
+		return ""
+	case j.Until.Sub(j.From) > 24*time.Hour: // there is nothing else
+		return "usual is the hour before\n"
+	case j.UsualWeeks == 0:
+		return "usual is the hour before; --weeks 4 reads the weeks before as well\n"
+	}
+	return fmt.Sprintf("usual is of %s before; --weeks 4 reads all four\n",
+		text.Count(j.UsualWeeks, "week"))
 }
 
 // Section prints all that is known of one section.

@@ -12,7 +12,7 @@ var journeyWindow = board.JourneyWindow{From: time.Date(2026, 3, 2, 16, 53, 0, 0
 	Until: time.Date(2026, 3, 2, 17, 8, 0, 0, time.UTC), Status: board.HasJourneys}
 
 func TestJourneys(t *testing.T) {
-	j := &board.Journeys{JourneyWindow: journeyWindow, Sections: []board.Section{
+	j := &board.Journeys{JourneyWindow: journeyWindow, UsualWeeks: 4, Sections: []board.Section{
 		{From: 4007, To: 4008, Vehicles: 5, MedianSeconds: new(3725.0)},
 		{From: 4008, To: 4007, FromName: "City East", ToName: "Tunnel\x1b[2J", Vehicles: 1107,
 			MedianSeconds: new(223.6), UsualSeconds: new(225.0), DelayHours: new(48.6),
@@ -48,6 +48,16 @@ from    to    min:s    slower  delay veh-h
 		}
 		if got := "\n" + out.String(); got != want {
 			t.Errorf("width %d: got%swant%s", width, got, want)
+		}
+	}
+	for weeks, want := range map[int]string{
+		0: "usual is the hour before; --weeks 4 reads the weeks before as well",
+		1: "usual is of 1 week before; --weeks 4 reads all four"} {
+		var out strings.Builder
+		j.UsualWeeks = weeks
+		if err := Journeys(&out, j, 80); err != nil || !strings.Contains(out.String(),
+			"2 slow\n"+want+"\n\n") {
+			t.Errorf("%d weeks: %v\n%s", weeks, err, out.String())
 		}
 	}
 	none := &board.Journeys{JourneyWindow: journeyWindow}

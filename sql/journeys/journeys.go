@@ -55,6 +55,7 @@ type Cost struct {
 
 // Past is what travel times of a window are compared with.
 type Past struct {
+	Scope          PastScope                        // that was read; empty for nothing
 	Weeks, OffPeak map[journeys.Pair]journeys.Times // see journeys.History
 }
 
@@ -68,6 +69,9 @@ func (p *Past) Of(pair journeys.Pair, now *journeys.Counts) journeys.Reference {
 // of [journeys.Window.Scan] and the like.
 func (s *Surveyor) Cost(ctx context.Context, scans ...journeys.Window) (Cost, error) {
 	var c Cost
+	if len(scans) == 0 {
+		return Cost{Indexed: true}, nil
+	}
 	if s.db.Embedded(ctx) { // it explains otherwise, and reads from memory
 		err := s.db.QueryRowContext(ctx, `SELECT COUNT(*) FROM `+tables.EventTable).Scan(&c.Rows)
 		return c, s.db.Wrap("count the rows", err)
@@ -198,29 +202,55 @@ func (s *Surveyor) Sections(ctx context.Context, w journeys.Window, zone *time.L
 	return c, err
 }
 
-// PastScans returns the times that [Surveyor.Past] reads.
-func PastScans(w journeys.Window) []journeys.Window {
-	scans := []journeys.Window{w.OffPeakWindow().Scan()}
-	for _, week := range w.Earlier() {
-		scans = append(scans, week.Scan())
+// PastScope is how much of the past is read.
+type PastScope struct {
+	Weeks   int // the same window of so many weeks before, at most journeys.UsualWeeks
+	OffPeak bool
+}
+
+// PastScopes are the scopes from little to all.
+var PastScopes = [...]PastScope{{1, false}, {2, false}, {3, false}, {4, false}, All}
+
+// All is all that a window is compared with.
+var All = PastScope{journeys.UsualWeeks, true}
+
+// longestWithPast is the longest window that is compared with the past: of a longer one that would
+// be as many weeks.
+const longestWithPast = 86400
+
+func (p PastScope) spans(w journeys.Window) (spans []span) {
+	if w.End-w.Start > longestWithPast {
+		return nil
+	}
+	earlier := w.Earlier()
+	for _, week := range earlier[:p.Weeks] {
+		spans = append(spans, span{week, weekAgo})
+	}
+	if p.OffPeak {
+		spans = append(spans, span{w.OffPeakWindow(), offPeak})
+	}
+	return spans
+}
+
+// Scans returns the times that [Surveyor.Past] reads.
+func (p PastScope) Scans(w journeys.Window) (scans []journeys.Window) {
+	for _, s := range p.spans(w) {
+		scans = append(scans, s.Scan())
 	}
 	return scans
 }
 
 // Past counts what a window is compared with: the same windows of the weeks before, and off-peak
-// hours. Of a window longer than a day it returns nothing, as it would read as many weeks.
-func (s *Surveyor) Past(ctx context.Context, w journeys.Window, zone *time.Location) (*Past,
-	error) {
-	if w.End-w.Start > 86400 {
+// hours. Of a window longer than a day it returns nothing.
+func (s *Surveyor) Past(ctx context.Context, w journeys.Window, scope PastScope,
+	zone *time.Location) (*Past, error) {
+	spans := scope.spans(w)
+	if len(spans) == 0 {
 		return &Past{}, nil
-	}
-	spans := []span{{w.OffPeakWindow(), offPeak}}
-	for _, week := range w.Earlier() {
-		spans = append(spans, span{week, weekAgo})
 	}
 	var weeks, quiet journeys.Tally
 	err := s.snapshot(ctx, "count the travel times of the weeks before", func(q db.Reader) error {
-		return segments(ctx, q, PastScans(w), spans, zone, func(r *row) {
+		return segments(ctx, q, scope.Scans(w), spans, zone, func(r *row) {
 			pair := journeys.Pair{From: r.from.V, To: r.to}
 			if r.class == offPeak {
 				quiet.Add(pair, r.gap.V, r.vehicles)
@@ -229,7 +259,7 @@ func (s *Surveyor) Past(ctx context.Context, w journeys.Window, zone *time.Locat
 			}
 		})
 	})
-	return &Past{Weeks: weeks.Times(), OffPeak: quiet.Times()}, err
+	return &Past{Scope: scope, Weeks: weeks.Times(), OffPeak: quiet.Times()}, err
 }
 
 // row is how many passages of a plaza had the same plaza before and took as long.

@@ -118,7 +118,7 @@ func compare(t *testing.T, s *dbtest.Store, all []toll.Event, w journeys.Window)
 	}
 	departures, err := survey.Departures(t.Context(), w.End)
 	equal("departures", departures, journeys.CountDepartures(passages, w.End), err)
-	past, err := survey.Past(t.Context(), w, zone)
+	past, err := survey.Past(t.Context(), w, journeysdb.All, zone)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,6 +131,10 @@ func compare(t *testing.T, s *dbtest.Store, all []toll.Event, w journeys.Window)
 		}
 	}
 	equal("weeks", past.Weeks, weeks, nil)
+	lastWeek, err := survey.Past(t.Context(), w, journeysdb.PastScopes[0], zone)
+	equal("last week", lastWeek, &journeysdb.Past{Scope: journeysdb.PastScope{Weeks: 1},
+		Weeks:   journeys.Count(passages, changes, w.Earlier()[0]).Sections,
+		OffPeak: map[journeys.Pair]journeys.Times{}}, err)
 	if !s.DB.Embedded(t.Context()) { // it rounds averages otherwise, and so what is far off
 		script(t, s, passages, changes, w)
 	}

@@ -34,7 +34,7 @@ export const travel = (parts, gone) => asker('journeys', gone, j => {
     el('tbody', {}, ...sections.slice(0, SECTIONS).map(s => el('tr', { class: s.slow ? 'busy' : 'free' },
       el('th', { scope: 'row' }, link(s.from, s.from_name), ' → ', link(s.to, s.to_name), s.usual_seconds ? bar(s.median_seconds / s.usual_seconds / 3, 'usual') : ''),
       el('td', { class: 'n', title: `median of ${f.many(s.vehicles, 'vehicle')}` }, el('b', {}, time(s.median_seconds)), s.slow ? ' slow' : ''),
-      el('td', { class: 'n hint' }, s.usual_seconds ? 'usual ' + time(s.usual_seconds) : '', s.overdue_low ? el('div', { title: 'left longer ago than 1.3 times usual, and not seen here yet' }, f.num(s.overdue_low), ' overdue') : '')))))))
+      el('td', { class: 'n hint' }, s.usual_seconds ? el('span', { title: s.usual_of }, 'usual ' + time(s.usual_seconds)) : '', s.overdue_low ? el('div', { title: 'left longer ago than 1.3 times usual, and not seen here yet' }, f.num(s.overdue_low), ' overdue') : '')))))))
 })
 
 // through shows where a plaza's vehicles come from and go to.

@@ -1,7 +1,6 @@
 package live
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,13 +21,12 @@ const (
 	throughWindow = time.Hour
 	journeysFresh = time.Minute // for which an answer is reused, unless the configuration says so
 	// how many times as long as reading took there is none: 5 % of a connection's time
-	journeysPause    = 20
-	journeysPatience = 8 * time.Second // of one read, for which a request waits 10 s
-	journeysRetry    = 5 * time.Minute // after one that took longer
-	// Rows that are read in less than that on a small server: with the index, and without.
-	journeysRows, journeysRowsWhole = 2_000_000, 200_000
-	pastFresh                       = 15 * time.Minute // what is usual moves slowly
-	maxThrough                      = 200              // answers that are kept
+	journeysPause     = 20
+	journeysPatience  = 8 * time.Second  // of one read, for which a request waits 10 s
+	journeysRetry     = 5 * time.Minute  // after one that took longer
+	journeysRowsWhole = 200_000          // that are read without the index
+	pastFresh         = 15 * time.Minute // what is usual moves slowly
+	maxThrough        = 200              // answers that are kept
 )
 
 // journeyBoards keeps what was read of journeys.
@@ -71,22 +69,22 @@ func (s *Source) sections(ctx context.Context) (*board.Journeys, error) {
 	var answer *board.Journeys
 	unread, err := s.survey(ctx, sectionWindow, func(ctx context.Context,
 		survey *journeys.Survey) error {
-		if err := affordable(survey.Cost(ctx, false)); err != nil {
+		cost, err := survey.Cost(ctx)
+		if err := affordable(cost, err); err != nil {
 			return err
 		}
 		start := survey.Start()
 		if j.past == nil || start-j.pastOf >= toll.WallTime(pastFresh/time.Second) || start < j.pastOf {
 			j.past, j.pastOf = nil, start
-			err := affordable(survey.Cost(ctx, true))
-			if err == nil {
-				j.past, err = survey.Past(ctx)
+			scope, _, err := survey.ChoosePast(ctx, nil, cost)
+			if err != nil {
+				return err
 			}
-			if err != nil && !errors.As(err, new(costlyError)) { // without it, if it costs too much
+			if j.past, err = survey.Past(ctx, scope); err != nil {
 				return err
 			}
 		}
-		var err error
-		answer, err = survey.Sections(ctx, cmp.Or(j.past, &journeys.Past{}), nil, nil)
+		answer, err = survey.Sections(ctx, j.past, nil, nil)
 		return err
 	})
 	if err != nil {
@@ -197,7 +195,7 @@ func tooCostly(rows int64, indexed bool) string {
 	case !indexed && rows > journeysRowsWhole:
 		return fmt.Sprintf("travel times would read all %s rows: "+
 			"the index by time makes it fast: tollstream sql indexes", text.Number(rows))
-	case rows > journeysRows:
+	case rows > journeys.AffordableRows:
 		return fmt.Sprintf("travel times would read %s rows, too many for the live view; "+
 			"tollstream journeys reads them", text.Number(rows))
 	}
