@@ -116,7 +116,9 @@ func (s *jsonScanner) atEnd() bool {
 }
 
 func (s *jsonScanner) skip(c byte) bool {
-	s.blanks()
+	if s.i < len(s.p) && s.p[s.i] <= ' ' {
+		s.blanks()
+	}
 	if s.i < len(s.p) && s.p[s.i] == c {
 		s.i++
 		return true
@@ -129,12 +131,12 @@ func (s *jsonScanner) text() ([]byte, bool) {
 	if !s.skip('"') {
 		return nil, false
 	}
-	from := s.i
-	for ; s.i < len(s.p); s.i++ {
-		switch c := s.p[s.i]; {
+	rest := s.p[s.i:]
+	for n, c := range rest {
+		switch {
 		case c == '"':
-			s.i++
-			return s.p[from : s.i-1], true
+			s.i += n + 1
+			return rest[:n], true
 		case c == '\\' || c < ' ':
 			return nil, false
 		case c >= utf8.RuneSelf:
