@@ -73,6 +73,10 @@ func otelFlags() []cli.Flag {
 		text("otel-key", "PEM `FILE` of its key"),
 		text("otel-server-name",
 			"`NAME` in the collector's certificate, where it is not the host of the URL"),
+		&cli.BoolFlag{Name: "otel-plaintext", EnvVars: command.Env("otel-plaintext"),
+			Category: metricsCategory,
+			Usage: "send OTEL_EXPORTER_OTLP_HEADERS without TLS to other hosts too, across a network " +
+				"that can read them"},
 	}
 }
 
@@ -119,8 +123,8 @@ func openExporter(c *cli.Context, service, topic string, metrics prometheus.Gath
 	if cfg.TLS, err = endpoint.TLSFrom(c, "otel", false); err != nil {
 		return nil, err
 	}
-	if endpoint := command.Setting(c, "otel-endpoint", ""); endpoint != "" {
-		u, err := url.Parse(endpoint)
+	if text := command.Setting(c, "otel-endpoint", ""); text != "" {
+		u, err := url.Parse(text)
 		// Names and passwords in it would not be sent.
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
 			// it may hold a secret
@@ -131,6 +135,12 @@ func openExporter(c *cli.Context, service, topic string, metrics prometheus.Gath
 	}
 	if cfg.TLS != nil && (cfg.Endpoint == nil || cfg.Endpoint.Scheme == "http") {
 		return nil, hint.Usagef("certificates of the collector are for an --otel-endpoint with https:")
+	}
+	for _, host := range cfg.Plaintext() {
+		if err := endpoint.CheckPlaintext(c, "otel", "OTEL_EXPORTER_OTLP_HEADERS", host,
+			"use https"); err != nil {
+			return nil, err
+		}
 	}
 	return telemetry.OpenExporter(c.Context, cfg)
 }

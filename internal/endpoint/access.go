@@ -98,23 +98,33 @@ func kafkaSecurity(c *cli.Context, brokers []string) (kafka.Security, error) {
 	case s.Password == "":
 		return s, hint.With(hint.Usagef("--kafka-sasl %s needs a password", s.Mechanism),
 			"set "+kafkaPassword+", or name a file with --kafka-password-file")
-	case s.TLS == nil && !c.Bool("kafka-plaintext"):
+	case s.TLS == nil:
 		for _, b := range brokers {
-			if !isLoopback(b) {
-				return s, hint.With(hint.Usagef("the password of %s would go to %s without encryption", s.User,
-					b),
-					"add --kafka-tls; --kafka-plaintext allows it all the same")
+			if err := CheckPlaintext(c, "kafka", passwordOf(s.User), b, "add --kafka-tls"); err != nil {
+				return s, err
 			}
 		}
 	}
 	return s, nil
 }
 
-// isLoopback reports whether what is sent to HOST:PORT stays on this machine.
+// CheckPlaintext refuses a connection without TLS to HOST:PORT, which would carry a secret, unless
+// it stays on this machine or --WHAT-plaintext allows it. instead is how to encrypt it.
+func CheckPlaintext(c *cli.Context, what, secret, addr, instead string) error {
+	if isLoopback(addr) || c.Bool(what+"-plaintext") {
+		return nil
+	}
+	return hint.With(hint.Usagef("%s would go to %s without encryption", secret, addr),
+		fmt.Sprintf("%s; --%s-plaintext allows it all the same", instead, what))
+}
+
+func passwordOf(user string) string { return "the password of " + user }
+
+// isLoopback reports whether what is sent to HOST or HOST:PORT stays on this machine.
 func isLoopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return false
+		host = strings.Trim(addr, "[]")
 	}
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
@@ -238,11 +248,11 @@ func checkExposure(c *cli.Context, dsn *mysql.Config, encryption *tls.Config) er
 		return nil
 	}
 	encrypted := encryption != nil || dsn.TLS != nil && !dsn.AllowFallbackToPlaintext
-	if !encrypted && !c.Bool("mysql-plaintext") {
-		return hint.With(hint.Usagef("the password of %s would go to %s without encryption", dsn.User,
-			dsn.Addr),
-			"add --mysql-tls required, or better verify-ca with --mysql-ca; --mysql-plaintext allows it "+
-				"all the same")
+	if !encrypted {
+		if err := CheckPlaintext(c, "mysql", passwordOf(dsn.User), dsn.Addr,
+			"add --mysql-tls required, or better verify-ca with --mysql-ca"); err != nil {
+			return err
+		}
 	}
 	verified := dsn.TLS != nil && !dsn.TLS.InsecureSkipVerify
 	if encryption != nil {

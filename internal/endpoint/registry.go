@@ -2,7 +2,6 @@ package endpoint
 
 import (
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"strings"
@@ -78,15 +77,11 @@ func SchemasFrom(c *cli.Context) (*registry.Registry, error) {
 		case u.Scheme == "http" && cfg.TLS != nil:
 			return nil, hint.Usagef("--schema-registry is http, and its TLS is set too")
 		}
-		port := u.Port()
-		if port == "" {
-			port = u.Scheme
-		}
-		if cfg.User != "" && u.Scheme == "http" && !isLoopback(net.JoinHostPort(u.Hostname(), port)) &&
-			!c.Bool("schema-registry-plaintext") {
-			return nil, hint.With(
-				hint.Usagef("the password of %s would go to %s without encryption", cfg.User, u.Host),
-				"use https; --schema-registry-plaintext allows it all the same")
+		if cfg.User != "" && u.Scheme == "http" {
+			if err := CheckPlaintext(c, "schema-registry", passwordOf(cfg.User), u.Host,
+				"use https"); err != nil {
+				return nil, err
+			}
 		}
 		cfg.URLs = append(cfg.URLs, u.String())
 	}

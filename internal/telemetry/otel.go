@@ -73,6 +73,29 @@ func (cfg *ExporterConfig) sends(signal string) bool {
 		os.Getenv("OTEL_"+signal+"_EXPORTER") != "none"
 }
 
+// Plaintext returns the hosts to which headers, such as a token, would go without TLS.
+func (cfg *ExporterConfig) Plaintext() (hosts []string) {
+	for _, signal := range []string{"METRICS", "TRACES"} {
+		variable := func(name string) string {
+			const prefix = "OTEL_EXPORTER_OTLP_"
+			return cmp.Or(os.Getenv(prefix+signal+"_"+name), os.Getenv(prefix+name))
+		}
+		u, insecure := cfg.Endpoint, false
+		if u == nil {
+			var err error
+			if u, err = url.Parse(variable("ENDPOINT")); err != nil {
+				continue // and the default one is on this machine
+			}
+			insecure = strings.EqualFold(variable("INSECURE"), "true")
+		}
+		if cfg.sends(signal) && variable("HEADERS") != "" &&
+			(insecure || strings.EqualFold(u.Scheme, "http")) {
+			hosts = append(hosts, u.Host)
+		}
+	}
+	return hosts
+}
+
 // OpenExporter returns nil if there is no endpoint, neither in the config nor in OpenTelemetry's
 // own variables, which also configure all else: headers, certificates, intervals, sampling, names.
 func OpenExporter(ctx context.Context, cfg ExporterConfig) (*Exporter, error) {

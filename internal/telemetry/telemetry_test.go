@@ -195,3 +195,41 @@ func TestMaintenanceMetrics(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+func TestPlaintext(t *testing.T) {
+	const prefix = "OTEL_EXPORTER_OTLP_"
+	for _, c := range []struct {
+		name, endpoint string
+		env            map[string]string // without the prefix
+		want           string
+	}{
+		{"no headers", "http://c:4318", nil, ""},
+		{"a flag", "http://c:4318", map[string]string{"HEADERS": "a=b"}, "c:4318 c:4318"},
+		{"https", "https://c:4318", map[string]string{"HEADERS": "a=b", "INSECURE": "true"}, ""},
+		{"a variable", "", map[string]string{"HEADERS": "a=b", "ENDPOINT": "HTTP://c"}, "c c"},
+		{"another endpoint for traces", "", map[string]string{"HEADERS": "a=b", "ENDPOINT": "https://c",
+			"TRACES_ENDPOINT": "http://d/v1"}, "d"},
+		{"headers of metrics", "http://c", map[string]string{"METRICS_HEADERS": "a=b"}, "c"},
+		{"https that is turned off", "", map[string]string{"HEADERS": "a=b", "ENDPOINT": "https://c",
+			"TRACES_INSECURE": "true"}, "c"},
+		{"no endpoint", "", map[string]string{"HEADERS": "a=b"}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, signal := range []string{"", "METRICS_", "TRACES_"} {
+				for _, name := range []string{"HEADERS", "ENDPOINT", "INSECURE"} {
+					t.Setenv(prefix+signal+name, c.env[signal+name])
+				}
+			}
+			var cfg ExporterConfig
+			if c.endpoint != "" {
+				var err error
+				if cfg.Endpoint, err = url.Parse(c.endpoint); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := strings.Join(cfg.Plaintext(), " "); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
