@@ -87,14 +87,16 @@ func (s *Surveyor) Cost(ctx context.Context, scans ...journeys.Window) (Cost, er
 	if err != nil {
 		return c, s.db.Wrap("ask what reading the rows costs", err)
 	}
-	var key dbsql.NullString
-	var estimate dbsql.NullInt64
+	var key, access dbsql.NullString
+	var estimate dbsql.NullFloat64
 	into := make([]any, len(columns))
 	for i, name := range columns {
 		switch strings.ToLower(name) {
 		case "key":
 			into[i] = &key
-		case "rows":
+		case "access object": // of TiDB, which names an index so
+			into[i] = &access
+		case "rows", "estrows":
 			into[i] = &estimate
 		default:
 			into[i] = new(dbsql.RawBytes)
@@ -104,8 +106,9 @@ func (s *Surveyor) Cost(ctx context.Context, scans ...journeys.Window) (Cost, er
 		if err := rows.Scan(into...); err != nil {
 			return c, s.db.Wrap("ask what reading the rows costs", err)
 		}
+		c.Rows = max(c.Rows, int64(estimate.Float64)) // of TiDB, that of each step
+		c.Indexed = c.Indexed || key.String != "" || strings.Contains(access.String, "index:")
 	}
-	c.Rows, c.Indexed = estimate.Int64, key.String != ""
 	return c, s.db.Wrap("ask what reading the rows costs", rows.Err())
 }
 
