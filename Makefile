@@ -182,6 +182,7 @@ python:
 	scripts/python-env.sh
 # OpenTelemetry's collector is a module of its own: it takes a minute to build, and hundreds of packages.
 collector:
+	go -C collector vet .
 	go -C collector build -o ../.cache/bin/ .
 
 # TiDB, with its storage for tests in the same process. Its version is a placeholder where it is built by other means than its own.

@@ -10,7 +10,7 @@ db=()
 [ -z "${GOVULNDB:-}" ] || db=(-db "$GOVULNDB")
 status=0
 output=
-for module in . embedded packaging; do
+for module in . embedded packaging collector; do
 	found=0
 	text=$("$(go tool -n govulncheck)" -C "$module" ${db[@]+"${db[@]}"} ./... 2>&1) || found=$?
 	printf '%s:\n%s\n' "$module" "$text"
