@@ -42,7 +42,7 @@ type Config struct {
 	Plazas []int
 	// Process holds more flags of `tollstream process`.
 	Process []string
-	// Engine is the database server: mariadb or mysql.
+	// Engine is the database server: mariadb, mysql or tidb.
 	Engine string
 	// Log takes a line for each thing that is done and measured; nil drops them.
 	Log io.Writer

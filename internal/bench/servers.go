@@ -99,7 +99,7 @@ func (s *servers) close() error {
 }
 
 func (s *servers) describe() string {
-	name := map[string]string{"mariadb": "MariaDB", "mysql": "MySQL"}[s.engine]
+	name := map[string]string{"mariadb": "MariaDB", "mysql": "MySQL", "tidb": "TiDB"}[s.engine]
 	return "Apache Kafka and " + name + " on the same machine"
 }
 

@@ -70,7 +70,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		cfg.Process = strings.Fields(text)
 		return nil
 	})
-	flags.StringVar(&cfg.Engine, "engine", cfg.Engine, "the database `server`: mariadb or mysql")
+	flags.StringVar(&cfg.Engine, "engine", cfg.Engine, "the database `server`: mariadb, mysql or tidb")
 	file := flags.String("json", "", "write the report to this `file`, also")
 	into := flags.String("into", "", "write the table to this `page` instead of printing it")
 	readme := flags.String("readme", "",
