@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	"github.com/tollstream/tollstream/codecs/mapping"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -42,9 +44,11 @@ type Decoder struct {
 
 	schemas map[uint32]*Schema // of a schema registry, by id
 
-	mapping *mapping.Mapping // nil for the course's form
-	more    []toll.Event     // of the payload, behind its first
-	n       int              // events of the payload so far; unspecified where there is one
+	mapping *mapping.Mapping               // nil for the course's form
+	message protoreflect.MessageDescriptor // of the mapping, or nil
+	more    []toll.Event                   // of the payload, behind its first
+	n       int                            // events of the payload so far; unspecified where there is one
+	tree    any                            // the payload, see [Decoder.Tree]
 
 	columns [mapping.Fields]int // of CSV, from 0; -1 where the header row names it, and is to come
 	fields  [][]byte            // of a row of CSV
@@ -129,8 +133,12 @@ func (d *Decoder) DecodeAll(payload []byte, contentType string, e *toll.Event) (
 	return d.more, err
 }
 
+// Tree returns the payload that was decoded last as maps, lists and values; nil where it was not
+// read as such, like CSV, or JSON without a mapping.
+func (d *Decoder) Tree() any { return d.tree }
+
 // restart forgets the events of a payload.
-func (d *Decoder) restart() { d.more, d.n = d.more[:0], 0 }
+func (d *Decoder) restart() { d.more, d.n, d.tree = d.more[:0], 0, nil }
 
 // next returns where the next event of a payload goes, of which e takes the first.
 func (d *Decoder) next(e *toll.Event) (*toll.Event, error) {
@@ -178,7 +186,7 @@ func (d *Decoder) decode(payload []byte, contentType string, e *toll.Event) erro
 	case JSON:
 		return d.decodeJSON(payload, e)
 	case Protobuf:
-		return d.decodeMessage(payload, e)
+		return d.decodeMessage(payload, d.message, e)
 	}
 	if looksLikeJSON(payload) {
 		return d.decodeJSON(payload, e)

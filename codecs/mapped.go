@@ -16,11 +16,11 @@ import (
 
 // setMapping makes the decoder read another form than the course's.
 func (d *Decoder) setMapping(m *mapping.Mapping) {
-	d.mapping, d.times.from = m, nil
+	d.mapping, d.message, d.times.from = m, nil, nil
 	if m == nil {
 		return
 	}
-	if m.Descriptor != nil && d.format == Auto {
+	if d.message = m.Descriptor; d.message != nil && d.format == Auto {
 		d.format = Protobuf
 	}
 	if m.Zone != nil {
@@ -155,6 +155,7 @@ var usualNames = [mapping.Fields][]string{{"timestamp", "time"}, {"vehicle_id"},
 // this one. Each event must pass the check, where there is one.
 func (d *Decoder) fromTree(tree any, several bool, e *toll.Event,
 	check func(*toll.Event) error) error {
+	d.tree = tree
 	parts := []any{tree}
 	if d.mapping != nil && d.mapping.Events != "" {
 		switch list := mapping.Find(tree, string(d.mapping.Events)).(type) {

@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/tollstream/tollstream/codecs/mapping"
@@ -22,17 +23,18 @@ const (
 // maxMessage bounds a message that is read by its descriptor, which takes much memory for a byte.
 const maxMessage = 1 << 20
 
-// decodeMessage reads the message of the mapping, or that of tollstream where it names none.
-func (d *Decoder) decodeMessage(p []byte, e *toll.Event) error {
-	if d.mapping == nil || d.mapping.Descriptor == nil {
+// decodeMessage reads a message by its descriptor, or that of tollstream where there is none.
+func (d *Decoder) decodeMessage(p []byte, message protoreflect.MessageDescriptor,
+	e *toll.Event) error {
+	if message == nil {
 		return d.decodeProtobuf(p, e)
 	}
 	if len(p) > maxMessage {
 		return toll.Malformed(fieldEvent, "a Protobuf message of more than 1 MiB")
 	}
-	m := dynamicpb.NewMessage(d.mapping.Descriptor)
+	m := dynamicpb.NewMessage(message)
 	if proto.Unmarshal(p, m) != nil {
-		return toll.Malformed(fieldEvent, "not the Protobuf message %s", d.mapping.Message)
+		return toll.Malformed(fieldEvent, "not the Protobuf message %s", message.FullName())
 	}
 	return d.fromTree(mapping.Tree(m), false, e, nil)
 }

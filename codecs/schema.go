@@ -1,13 +1,14 @@
 package codecs
 
 import (
+	"context"
 	"encoding/binary"
-	"time"
 
 	"github.com/twmb/avro"
-	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/tollstream/tollstream/codecs/mapping"
+	"github.com/tollstream/tollstream/codecs/tollpb"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -27,14 +28,15 @@ func SchemaID(payload []byte) uint32 {
 // Schema is what a schema registry holds by an id.
 type Schema struct {
 	format Format
-	avro   *avro.Schema // nil for JSON and Protobuf
-	why    string       // the values can't be read; "" if they can
+	avro   *avro.Schema                // nil for JSON and Protobuf
+	file   protoreflect.FileDescriptor // of Protobuf; nil for the message of tollstream
+	why    string                      // the values can't be read; "" if they can
 }
 
-// JSONSchema and ProtobufSchema are of values that are read as those without a frame.
+// JSONSchema and plainProtobuf are of values that are read as those without a frame.
 var (
-	JSONSchema     = &Schema{format: JSON}
-	ProtobufSchema = &Schema{format: Protobuf}
+	JSONSchema    = &Schema{format: JSON}
+	plainProtobuf = &Schema{format: Protobuf}
 )
 
 // UnreadableSchema returns a schema whose values are dead letters for a reason.
@@ -42,24 +44,50 @@ func UnreadableSchema(why string) *Schema { return &Schema{why: why} }
 
 // AvroSchema reads a schema of Avro. One that can't be read is an [UnreadableSchema].
 func AvroSchema(text string) *Schema {
-	wall := func(unit time.Duration) func(any, *avro.SchemaNode) (any, error) {
-		return func(v any, _ *avro.SchemaNode) (any, error) {
-			n, ok := v.(int64)
-			if !ok {
-				return nil, avro.ErrSkipCustomType
-			}
-			perSecond := int64(time.Second / unit)
-			return mapping.WallClock(time.Unix(n/perSecond, n%perSecond*int64(unit))), nil
-		}
-	}
-	parsed, err := avro.Parse(text,
-		avro.CustomType{LogicalType: "local-timestamp-millis", Decode: wall(time.Millisecond)},
-		avro.CustomType{LogicalType: "local-timestamp-micros", Decode: wall(time.Microsecond)},
-		avro.CustomType{LogicalType: "local-timestamp-nanos", Decode: wall(time.Nanosecond)})
+	parsed, err := mapping.ParseAvro(text)
 	if err != nil {
 		return UnreadableSchema("is not Avro: " + clipText(err))
 	}
 	return &Schema{avro: parsed}
+}
+
+// ProtobufSchema compiles a schema of Protobuf as [mapping.Compile] does. One that can't be is read
+// by a mapping that describes its message, and unreadable without one. The error is that of ctx.
+func ProtobufSchema(ctx context.Context, text string, imports map[string]string) (*Schema, error) {
+	file, err := mapping.Compile(ctx, text, imports)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return &Schema{format: Protobuf, why: "is not Protobuf: " + clipText(err)}, nil
+	}
+	return &Schema{format: Protobuf, file: file}, nil
+}
+
+// message returns the descriptor of the message at some indexes; nil for the message of tollstream.
+// It reports false where there is none.
+func (s *Schema) message(indexes []int) (_ protoreflect.MessageDescriptor, ok bool) {
+	if s.file == nil {
+		return nil, true
+	}
+	m := mapping.MessageAt(s.file, indexes)
+	if m != nil && isOurs(m) {
+		return nil, true
+	}
+	return m, m != nil
+}
+
+// isOurs reports whether a message has the fields of tollstream's, whatever its name is.
+func isOurs(m protoreflect.MessageDescriptor) bool {
+	ours, theirs := (*tollpb.TollEvent)(nil).ProtoReflect().Descriptor().Fields(), m.Fields()
+	for i := range ours.Len() {
+		field := ours.Get(i)
+		f := theirs.ByNumber(field.Number())
+		if f == nil || f.Name() != field.Name() || f.Kind() != field.Kind() || f.IsList() {
+			return false
+		}
+	}
+	return true
 }
 
 // maxSchemas bounds the schemas that a decoder remembers from batch to batch.
@@ -110,22 +138,28 @@ func (d *Decoder) decodeFramed(id uint32, payload []byte, format Format, e *toll
 	case s == nil && looksLikeJSON(body):
 		s = JSONSchema
 	case s == nil && format == Protobuf:
-		s = ProtobufSchema
+		s = plainProtobuf
 	case s == nil:
 		return toll.Malformed(toll.RejectSchema,
 			"framed by schema %d of a schema registry, which only --schema-registry can tell", id)
-	case s.why != "":
+	case s.why != "" && (s.format != Protobuf || d.message == nil):
 		return toll.Malformed(toll.RejectSchema, "schema %d %s", id, s.why)
 	}
 	switch {
 	case s.avro != nil:
 		return d.decodeAvro(s.avro, body, e)
 	case s.format == Protobuf:
-		message, ok := skipIndexes(body)
+		indexes, value, ok := mapping.Indexes(body)
 		if !ok {
 			return toll.Malformed(toll.RejectSchema, "the message indexes of schema %d are damaged", id)
 		}
-		return d.decodeMessage(message, e)
+		message := d.message
+		if message == nil {
+			if message, ok = s.message(indexes); !ok {
+				return toll.Malformed(toll.RejectSchema, "schema %d has no message at %v", id, indexes)
+			}
+		}
+		return d.decodeMessage(value, message, e)
 	case d.mapping != nil:
 		return d.mappedJSON(body, e)
 	}
@@ -142,21 +176,4 @@ func (d *Decoder) decodeAvro(s *avro.Schema, body []byte, e *toll.Event) error {
 		return toll.Malformed(fieldEvent, "%d bytes follow the Avro of its schema", len(rest))
 	}
 	return d.fromTree(tree, false, e, nil)
-}
-
-// skipIndexes skips the indexes that say which message of a schema follows: their number, and each
-// of them; a single 0 stands for the first message.
-func skipIndexes(b []byte) ([]byte, bool) {
-	v, n := protowire.ConsumeVarint(b)
-	count := protowire.DecodeZigZag(v)
-	if n < 0 || count < 0 {
-		return nil, false
-	}
-	for b = b[n:]; count > 0; count-- {
-		if _, n = protowire.ConsumeVarint(b); n < 0 {
-			return nil, false
-		}
-		b = b[n:]
-	}
-	return b, true
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 
 	"github.com/urfave/cli/v2"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/mapping"
@@ -48,14 +50,17 @@ func eventsCommand() *cli.Command {
 
 func checkEvents(c *cli.Context) error {
 	format, m, err := formatFrom(c)
-	if err != nil {
+	var messages []protoreflect.MessageDescriptor
+	if unnamed := (*mapping.MessageError)(nil); errors.As(err, &unnamed) && unnamed.Message == "" {
+		format, messages = codecs.Protobuf, unnamed.Known // one of them is proposed
+	} else if err != nil {
 		return err
 	}
 	con, err := endpoint.From(c)
 	if err != nil {
 		return err
 	}
-	check, err := checkSource(c, con, format, m)
+	check, err := checkSource(c, con, format, m, messages)
 	if err != nil {
 		return err
 	}
@@ -72,7 +77,7 @@ func checkEvents(c *cli.Context) error {
 
 // checkSource checks the file that a command line names, or the topic.
 func checkSource(c *cli.Context, con endpoint.Connection, format codecs.Format,
-	m *mapping.Mapping) (*events.Check, error) {
+	m *mapping.Mapping, messages []protoreflect.MessageDescriptor) (*events.Check, error) {
 	name, zone := c.Args().First(), toll.NewZone(con.Location)
 	switch {
 	case c.NArg() > 1:
@@ -96,7 +101,7 @@ func checkSource(c *cli.Context, con endpoint.Connection, format codecs.Format,
 		return nil, err
 	}
 	return events.CheckTopic(c.Context, events.Topic{Cluster: con.Cluster, Name: con.Topic, Zone: zone,
-		Format: format, Mapping: m, Schemas: schemas, Most: c.Int64("count")})
+		Format: format, Mapping: m, Schemas: schemas, Most: c.Int64("count"), Messages: messages})
 }
 
 // mappingFlag sets how events are read that are not in the course's form. env is for commands that
@@ -126,7 +131,7 @@ func mappingFrom(c *cli.Context) (*mapping.Mapping, error) {
 		return nil, fmt.Errorf("--mapping: %w", err)
 	}
 	if err := m.Describe(set); err != nil {
-		return nil, hint.Usagef("--mapping: %s: %v", m.Descriptors, err)
+		return m, hint.Usagef("--mapping: %s: %w", m.Descriptors, err)
 	}
 	return m, nil
 }

@@ -149,9 +149,8 @@ func Parse(s string) (*Mapping, error) {
 		seen[key] = true
 		errs = append(errs, err)
 	}
-	if seen[keyFiles] != seen[keyMessage] {
-		errs = append(errs, errors.New("descriptors and message go together: a file that protoc wrote, "+
-			"and the full name of a message in it"))
+	if seen[keyMessage] && !seen[keyFiles] {
+		errs = append(errs, errors.New("message needs descriptors, a file that protoc wrote"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

@@ -1,13 +1,19 @@
 package mapping
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/bufbuild/protocompile"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -27,12 +33,109 @@ func (m *Mapping) Describe(set []byte) error {
 		return err
 	}
 	found, err := known.FindDescriptorByName(protoreflect.FullName(m.Message))
-	message, ok := found.(protoreflect.MessageDescriptor)
-	if err != nil || !ok {
-		return fmt.Errorf("no message %q", m.Message)
+	if message, ok := found.(protoreflect.MessageDescriptor); ok && err == nil {
+		m.Descriptor = message
+		return nil
 	}
-	m.Descriptor = message
-	return nil
+	missing := &MessageError{Message: m.Message}
+	known.RangeFiles(func(f protoreflect.FileDescriptor) bool {
+		if f.Package() != "google.protobuf" {
+			missing.add(f.Messages())
+		}
+		return true
+	})
+	slices.SortFunc(missing.Known, func(a, b protoreflect.MessageDescriptor) int {
+		return strings.Compare(string(a.FullName()), string(b.FullName()))
+	})
+	return missing
+}
+
+// MessageError is about a mapping that names no message of its descriptors. Known are those that
+// they have, without Protobuf's own.
+type MessageError struct {
+	Message string // "" where the mapping names none
+	Known   []protoreflect.MessageDescriptor
+}
+
+func (e *MessageError) add(messages protoreflect.MessageDescriptors) {
+	for i := range messages.Len() {
+		if m := messages.Get(i); !m.IsMapEntry() {
+			e.Known = append(e.Known, m)
+			e.add(m.Messages())
+		}
+	}
+}
+
+func (e *MessageError) Error() string {
+	const most = 10
+	var names []string
+	for _, m := range e.Known[:min(len(e.Known), most)] {
+		names = append(names, string(m.FullName()))
+	}
+	if len(e.Known) > most {
+		names = append(names, "…")
+	}
+	if e.Message == "" {
+		return "the mapping needs message, one of " + strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("no message %q; there are %s", e.Message, strings.Join(names, ", "))
+}
+
+// Compile compiles a schema of Protobuf, with the files that it imports by their names; those of
+// Protobuf itself are known.
+func Compile(ctx context.Context, text string, imports map[string]string) (
+	protoreflect.FileDescriptor, error) {
+	const name = "schema" // which none imports: their names end in .proto
+	files := map[string]string{name: text}
+	maps.Copy(files, imports)
+	compiler := protocompile.Compiler{MaxParallelism: 1,
+		Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{
+			Accessor: protocompile.SourceAccessorFromMap(files)})}
+	compiled, err := compiler.Compile(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return compiled[0], nil
+}
+
+// MessageAt returns the message of a file at some indexes, each within the one before; nil where
+// there is none.
+func MessageAt(file protoreflect.FileDescriptor, indexes []int) (m protoreflect.MessageDescriptor) {
+	within := file.Messages()
+	for _, i := range indexes {
+		if i >= within.Len() {
+			return nil
+		}
+		m = within.Get(i)
+		within = m.Messages()
+	}
+	return m
+}
+
+// maxIndexes bounds how deep a message stands in others.
+const maxIndexes = 32
+
+// Indexes reads what Confluent's serializers write before a message, to say which one of a schema
+// it is: the number of indexes, and each of them; a single 0 stands for the first message.
+func Indexes(b []byte) (indexes []int, rest []byte, ok bool) {
+	next := func() (v int64) {
+		u, n := protowire.ConsumeVarint(b)
+		if v = protowire.DecodeZigZag(u); n < 0 || v < 0 || v > math.MaxInt32 {
+			ok = false
+			return 0
+		}
+		b = b[n:]
+		return v
+	}
+	ok = true
+	count := next()
+	if count == 0 {
+		return []int{0}, b, ok
+	}
+	for ; count > 0 && ok && len(indexes) <= maxIndexes; count-- {
+		indexes = append(indexes, int(next()))
+	}
+	return indexes, b, ok && len(indexes) <= maxIndexes
 }
 
 // Unset is the value of a number that a message does not hold, and of which its schema can't tell

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/twmb/avro"
+
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -91,6 +93,24 @@ func Text(f Field, value any) ([]byte, error) {
 
 // WallClock is a time of day and date that is no instant, as Avro's local timestamps are.
 type WallClock time.Time
+
+// ParseAvro reads a schema of Avro, by which values decode to trees.
+func ParseAvro(text string) (*avro.Schema, error) {
+	wall := func(unit time.Duration) func(any, *avro.SchemaNode) (any, error) {
+		return func(v any, _ *avro.SchemaNode) (any, error) {
+			n, ok := v.(int64)
+			if !ok {
+				return nil, avro.ErrSkipCustomType
+			}
+			perSecond := int64(time.Second / unit)
+			return WallClock(time.Unix(n/perSecond, n%perSecond*int64(unit))), nil
+		}
+	}
+	return avro.Parse(text,
+		avro.CustomType{LogicalType: "local-timestamp-millis", Decode: wall(time.Millisecond)},
+		avro.CustomType{LogicalType: "local-timestamp-micros", Decode: wall(time.Microsecond)},
+		avro.CustomType{LogicalType: "local-timestamp-nanos", Decode: wall(time.Nanosecond)})
+}
 
 // plainNumber writes out the exponent of a JSON number of a reasonable size.
 func plainNumber(s string) []byte {

@@ -8,6 +8,8 @@ import (
 	"io"
 	"slices"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/mapping"
 	"github.com/tollstream/tollstream/internal/text"
@@ -49,9 +51,18 @@ func (c *Check) Rejected() (n int64) {
 // checker makes a Check of one record after the other.
 type checker struct {
 	check      Check
-	zone       *toll.Zone
-	sample     [][]byte
+	sample     []record
 	sampleSize int
+	// decoder returns a decoder by a mapping, of records like those that are checked.
+	decoder func(*mapping.Mapping) *codecs.Decoder
+	// like are mappings that a proposal extends: one that says nothing, or that names a message.
+	like []mapping.Mapping
+}
+
+// record is one of a file or a topic.
+type record struct {
+	value       []byte
+	contentType string
 }
 
 // Bounds of what a proposal is made of.
@@ -60,13 +71,14 @@ const (
 	maxSampleBytes = 4 << 20
 )
 
-// add adds a record of events, of which err says that it is none. A record is nil where it can't be
-// had.
-func (c *checker) add(where string, record []byte, e *toll.Event, events int, err error) {
+// add adds a record of events, of which err says that it is none. Its value is nil where it can't
+// be had.
+func (c *checker) add(where string, r record, e *toll.Event, events int, err error) {
 	c.check.Records++
-	if record != nil && len(c.sample) < maxSample && c.sampleSize+len(record) <= maxSampleBytes {
-		c.sample = append(c.sample, bytes.Clone(record))
-		c.sampleSize += len(record)
+	if r.value != nil && len(c.sample) < maxSample && c.sampleSize+len(r.value) <= maxSampleBytes {
+		r.value = bytes.Clone(r.value)
+		c.sample = append(c.sample, r)
+		c.sampleSize += len(r.value)
 	}
 	if err == nil {
 		if c.check.Rows == 0 {
@@ -97,7 +109,7 @@ func (c *checker) done() *Check {
 		c.check.DeadLetters = []Reason{}
 		return &c.check
 	}
-	if p := propose(c.sample, c.zone); p != nil &&
+	if p := c.propose(); p != nil &&
 		float64(p.Rows)/float64(p.Records) >
 			1-float64(c.check.Rejected())/float64(c.check.Records) {
 		c.check.Proposal = p
@@ -111,10 +123,13 @@ func CheckFile(name string, source io.Reader, zone *toll.Zone, m *mapping.Mappin
 	if err != nil {
 		return nil, err
 	}
-	c := checker{check: Check{Source: name}, zone: zone}
+	c := checker{check: Check{Source: name}, like: make([]mapping.Mapping, 1),
+		decoder: func(m *mapping.Mapping) *codecs.Decoder {
+			return codecs.NewMappedDecoder(codecs.Auto, zone, m)
+		}}
 	for {
 		var e toll.Event
-		record, err := r.Next(&e)
+		value, err := r.Next(&e)
 		var long *LongError
 		switch {
 		case errors.Is(err, io.EOF):
@@ -128,9 +143,9 @@ func CheckFile(name string, source io.Reader, zone *toll.Zone, m *mapping.Mappin
 			return nil, err
 		}
 		if c.check.Records == 0 && r.names != nil {
-			c.sample = append(c.sample, r.names)
+			c.sample = append(c.sample, record{value: r.names})
 		}
-		c.add(fmt.Sprintf("line %d", r.Line()), record, &e, 1, err)
+		c.add(fmt.Sprintf("line %d", r.Line()), record{value: value}, &e, 1, err)
 	}
 }
 
@@ -143,6 +158,26 @@ type Topic struct {
 	Mapping *mapping.Mapping   // nil for the usual form
 	Schemas *registry.Registry // nil for none
 	Most    int64              // records of each partition
+	// Messages are those of Protobuf that records may hold, where the mapping names none.
+	Messages []protoreflect.MessageDescriptor
+}
+
+// like returns the mappings that a proposal extends.
+func (t *Topic) like() []mapping.Mapping {
+	var m mapping.Mapping
+	if t.Mapping != nil {
+		m = mapping.Mapping{Descriptors: t.Mapping.Descriptors, Message: t.Mapping.Message,
+			Descriptor: t.Mapping.Descriptor}
+	}
+	if len(t.Messages) == 0 {
+		return []mapping.Mapping{m}
+	}
+	var like []mapping.Mapping
+	for _, d := range t.Messages {
+		m.Message, m.Descriptor = string(d.FullName()), d
+		like = append(like, m)
+	}
+	return like
 }
 
 // CheckTopic checks the records of a topic.
@@ -160,7 +195,15 @@ func CheckTopic(ctx context.Context, t Topic) (*Check, error) {
 	if !found {
 		return nil, toll.Permanent("run: tollstream init", "topic %s does not exist", t.Name)
 	}
-	c := checker{check: Check{Source: "topic " + t.Name}, zone: t.Zone}
+	schemas := map[uint32]*codecs.Schema{}
+	c := checker{check: Check{Source: "topic " + t.Name}, like: t.like(),
+		decoder: func(m *mapping.Mapping) *codecs.Decoder {
+			d := codecs.NewMappedDecoder(t.Format, t.Zone, m)
+			for id, schema := range schemas {
+				d.Learn(id, schema)
+			}
+			return d
+		}}
 	if t.Mapping != nil {
 		c.check.Mapping = t.Mapping.String()
 	}
@@ -194,12 +237,14 @@ func CheckTopic(ctx context.Context, t Topic) (*Check, error) {
 					if err != nil {
 						return nil, err
 					}
+					schemas[id] = schema
 					decoder.Learn(id, schema)
 				}
 				if r.Value != nil {
 					more, err = decoder.DecodeAll(r.Value, contentType, &e)
 				}
-				c.add(fmt.Sprintf("%d:%d", partition, r.Offset), r.Value, &e, 1+len(more), err)
+				c.add(fmt.Sprintf("%d:%d", partition, r.Offset), record{r.Value, contentType}, &e,
+					1+len(more), err)
 			}
 			next = to
 		}
@@ -232,8 +277,13 @@ func (c *Check) Write(w io.Writer) {
 		t.Render()
 	}
 	if p := c.Proposal; p != nil {
-		fmt.Fprintf(w, "\nBy this mapping %s of the first %s would be rows:\n\n  --mapping '%s'\n\n"+
-			"first row: %s\n", text.Number(p.Rows), text.Count(p.Records, "record"), p.Mapping, p.First)
+		rows := "rows"
+		if p.Events > p.Rows {
+			rows = text.Number(p.Events) + " rows"
+		}
+		fmt.Fprintf(w, "\nBy this mapping %s of the first %s would be %s:\n\n  --mapping '%s'\n\n"+
+			"first row: %s\n", text.Number(p.Rows), text.Count(p.Records, "record"), rows, p.Mapping,
+			p.First)
 		for _, note := range p.Notes {
 			fmt.Fprintln(w, note)
 		}

@@ -1,12 +1,20 @@
 package events
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/mapping"
+	"github.com/tollstream/tollstream/codecs/tollpb"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -41,6 +49,15 @@ func TestPropose(t *testing.T) {
 			func(i int) []any { return []any{1644488582000 + int64(i), 12345678 + i} }),
 			"time=payload.after.ts vehicle_id=payload.after.car.id vehicle_type=payload.after.car.class " +
 				"toll_plaza_id=payload.after.plazaId time_format=epoch_ms", ""},
+		{"several events in an envelope", rows("",
+			`{"plaza":4856,"cars":[{"model":1},{"model":2}],"data":{"passages":[`+
+				`{"at":"2022-02-10 10:23:02","id":%d,"class":"car"},{"at":"2022-02-10 10:23:03","id":7,"class":"bus"}]}}`,
+			func(i int) []any { return []any{12345678 + i} }),
+			"time=at vehicle_id=id vehicle_type=class toll_plaza_id=$.plaza events=data.passages", ""},
+		{"a list in an event", rows("",
+			`{"ts":"2022-02-10 10:23:02","veh":%d,"class":"car","lanes":[{"booth":4856}]}`,
+			func(i int) []any { return []any{12345678 + i} }),
+			"time=ts vehicle_id=veh vehicle_type=class toll_plaza_id=lanes.0.booth", ""},
 		{"nothing like events", rows("", "%d rubbish", func(i int) []any { return []any{i} }), "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -68,10 +85,48 @@ func TestPropose(t *testing.T) {
 				t.Fatal(err)
 			}
 			again, err := CheckFile(c.name, strings.NewReader(c.text), zone, m)
-			if err != nil || again.Rows != 40 || again.Records != 40 || again.First != p.First ||
-				again.Proposal != nil {
+			if err != nil || again.Rows != int64(p.Events) || again.Rejected() != 0 ||
+				again.First != p.First || again.Proposal != nil {
 				t.Errorf("by the proposal: %+v", again)
 			}
 		})
+	}
+}
+
+// TestProposeMessage has records of Protobuf checked, of which no message is named.
+func TestProposeMessage(t *testing.T) {
+	var set descriptorpb.FileDescriptorSet
+	for _, m := range []proto.Message{&timestamppb.Timestamp{}, &tollpb.TollEvent{}} {
+		set.File = append(set.File,
+			protodesc.ToFileDescriptorProto(m.ProtoReflect().Descriptor().ParentFile()))
+	}
+	descriptors, err := proto.Marshal(&set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := mapping.Mapping{Descriptors: "toll.binpb"}
+	var unnamed *mapping.MessageError
+	if err = m.Describe(descriptors); !errors.As(err, &unnamed) ||
+		err.Error() != "the mapping needs message, one of tollstream.v1.TollEvent" {
+		t.Fatal(err)
+	}
+	zone := toll.NewZone(time.UTC)
+	topic := Topic{Mapping: &m, Messages: unnamed.Known}
+	c := checker{like: topic.like(), decoder: func(m *mapping.Mapping) *codecs.Decoder {
+		return codecs.NewMappedDecoder(codecs.Protobuf, zone, m)
+	}}
+	for i := range 40 {
+		e := toll.Event{Time: toll.WallTimeOf(time.Date(2022, 2, 10, 10, 23, i, 0, time.UTC)),
+			Vehicle: int32(12345678 + i), Type: "car", Plaza: 4856}
+		c.add("0:0", record{value: codecs.AppendProtobuf(nil, &e, zone)}, nil, 0,
+			toll.Malformed(toll.RejectFormat, "no message is named"))
+	}
+	const want = "time=unix_seconds vehicle_id=vehicle_id vehicle_type=vehicle_type " +
+		"toll_plaza_id=toll_plaza_id descriptors=toll.binpb message=tollstream.v1.TollEvent " +
+		"time_format=epoch_s"
+	p := c.done().Proposal
+	if p == nil || p.Mapping != want || p.Rows != 40 ||
+		p.First != "time 2022-02-10 10:23:00, vehicle_id 12345678, vehicle_type car, toll_plaza_id 4856" {
+		t.Errorf("proposed %+v", p)
 	}
 }

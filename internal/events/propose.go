@@ -1,12 +1,12 @@
 package events
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/mapping"
@@ -17,7 +17,8 @@ import (
 type Proposal struct {
 	Mapping string   `json:"mapping"`
 	Records int      `json:"records"` // that were tried
-	Rows    int      `json:"rows"`    // that they would be
+	Rows    int      `json:"rows"`    // how many of them would be rows
+	Events  int      `json:"events"`  // that those hold
 	First   string   `json:"first"`   // the first row
 	Notes   []string `json:"notes,omitzero"`
 }
@@ -29,48 +30,87 @@ type column struct {
 	values []string
 }
 
-// propose guesses the mapping of some records; nil where it finds none.
-func propose(records [][]byte, zone *toll.Zone) *Proposal {
-	if len(records) == 0 {
+// propose guesses the mapping of the sample; nil where it finds none.
+func (c *checker) propose() (best *Proposal) {
+	if len(c.sample) == 0 {
 		return nil
 	}
-	jsons := 0
-	for _, r := range records {
-		if IsJSON(r) {
-			jsons++
+	for _, like := range c.like {
+		trees := c.trees(&like)
+		if 2*len(trees) <= len(c.sample) {
+			m := like
+			columns, rows := columnsOf(&m, c.sample)
+			best = better(best, c.try(m, columns, rows))
+			continue
+		}
+		for _, list := range append([]mapping.Place{""}, listsOf(trees)...) {
+			like.Events = list
+			best = better(best, c.try(like, pathsOf(trees, list), nil))
 		}
 	}
-	m := &mapping.Mapping{}
-	var columns []column
-	rows := records
-	if 2*jsons > len(records) {
-		columns = pathsOf(records)
-	} else {
-		columns, rows = columnsOf(m, records)
+	return best
+}
+
+// better returns the proposal by which more would be rows, the second one of equal ones.
+func better(a, b *Proposal) *Proposal {
+	if a == nil || b != nil && (b.Rows > a.Rows || b.Rows == a.Rows && b.Events >= a.Events) {
+		return b
 	}
+	return a
+}
+
+// trees returns the records of the sample that are maps and lists, a list as what is in it.
+func (c *checker) trees(m *mapping.Mapping) (trees []any) {
+	decoder := c.decoder(m)
+	for _, r := range c.sample {
+		var e toll.Event
+		_, _ = decoder.DecodeAll(r.value, r.contentType, &e)
+		switch tree := decoder.Tree().(type) {
+		case nil:
+		case []any:
+			trees = append(trees, tree...)
+		default:
+			trees = append(trees, tree)
+		}
+	}
+	return trees
+}
+
+// try completes a mapping by columns and reads the sample by it, or the rows of CSV below its
+// header row; nil where that makes no rows.
+func (c *checker) try(m mapping.Mapping, columns []column, rows []record) *Proposal {
 	p := &Proposal{}
-	if !p.choose(m, columns) {
+	if !p.choose(&m, columns) {
 		return nil
 	}
-	if len(rows) < len(records) && !m.Named() {
-		m.Header = true
+	// What a record says once tells no vehicles apart.
+	if m.Events != "" && strings.HasPrefix(string(m.Places[mapping.Vehicle]), mapping.Outside) {
+		return nil
 	}
+	isCSV := rows != nil
+	if !isCSV {
+		rows = c.sample
+	}
+	header := len(rows) < len(c.sample)
+	m.Header = header && !m.Named()
 	p.Mapping = m.String()
-	decoder := codecs.NewMappedDecoder(codecs.Auto, zone, m)
-	if len(rows) < len(records) {
-		if _, err := decoder.Header(records[0]); err != nil {
+	decoder := c.decoder(&m)
+	if header {
+		if _, err := decoder.Header(c.sample[0].value); err != nil {
 			return nil
 		}
 	}
-	for _, row := range rows {
+	for _, r := range rows {
 		var e toll.Event
+		var more []toll.Event
 		var err error
-		if IsJSON(row) {
-			_, err = decoder.DecodeAll(row, "", &e)
+		if p.Records++; isCSV && !IsJSON(r.value) {
+			err = decoder.Row(r.value, &e)
 		} else {
-			err = decoder.Row(row, &e)
+			more, err = decoder.DecodeAll(r.value, r.contentType, &e)
 		}
-		if p.Records++; err == nil {
+		if err == nil {
+			p.Events += 1 + len(more)
 			if p.Rows++; p.Rows == 1 {
 				p.First = describe(&e)
 			}
@@ -83,14 +123,14 @@ func propose(records [][]byte, zone *toll.Zone) *Proposal {
 }
 
 // columnsOf returns the columns of CSV, the rows without the header row, and sets the delimiter.
-func columnsOf(m *mapping.Mapping, records [][]byte) ([]column, [][]byte) {
+func columnsOf(m *mapping.Mapping, records []record) ([]column, []record) {
 	var best [][]string
 	most := 0
 	for _, comma := range mapping.Delimiters() {
 		widths := map[int]int{}
 		var table [][]string
 		for _, r := range records {
-			row := codecs.SplitRow(r, comma)
+			row := codecs.SplitRow(r.value, comma)
 			table = append(table, row)
 			widths[len(row)]++
 		}
@@ -137,63 +177,112 @@ func columnsOf(m *mapping.Mapping, records [][]byte) ([]column, [][]byte) {
 	return columns, records
 }
 
-// maxPaths bounds the paths that are looked at.
-const maxPaths = 1000
+// Bounds of what is looked at.
+const (
+	maxPaths = 1000
+	maxLists = 5
+)
 
-// pathsOf returns what records of JSON hold, by path.
-func pathsOf(records [][]byte) []column {
-	var columns []column
-	index := map[string]int{}
-	var walk func(path, name string, value any)
-	walk = func(path, name string, value any) {
-		leaf := ""
+// pathsOf returns what trees hold, by path. Where a list of events is given, paths are those in its
+// parts, and those outside of it.
+func pathsOf(trees []any, list mapping.Place) []column {
+	if list == "" {
+		w := walker{index: map[string]int{}}
+		for _, tree := range trees {
+			w.walk("", "", tree)
+		}
+		return w.usual(len(trees))
+	}
+	inside := walker{index: map[string]int{}}
+	outside := walker{index: map[string]int{}, without: mapping.Outside + string(list)}
+	parts := 0
+	for _, tree := range trees {
+		outside.walk(strings.TrimSuffix(mapping.Outside, "."), "", tree)
+		events, _ := mapping.Find(tree, string(list)).([]any)
+		parts += len(events)
+		for _, event := range events {
+			inside.walk("", "", event)
+		}
+	}
+	return append(inside.usual(parts), outside.usual(len(trees))...)
+}
+
+// listsOf returns where most of the trees have a list of maps, which may be events.
+func listsOf(trees []any) []mapping.Place {
+	counts := map[mapping.Place]int{}
+	var walk func(path string, value any)
+	walk = func(path string, value any) {
 		switch v := value.(type) {
 		case map[string]any:
-			names := make([]string, 0, len(v))
-			for n := range v {
-				names = append(names, n)
+			for name, part := range v {
+				walk(strings.TrimPrefix(path+"."+name, "."), part)
 			}
-			slices.Sort(names)
-			for _, n := range names {
-				walk(strings.TrimPrefix(path+"."+n, "."), n, v[n])
-			}
-			return
 		case []any:
-			for i, part := range v[:min(len(v), 3)] {
-				walk(strings.TrimPrefix(path+"."+strconv.Itoa(i), "."), name, part)
-			}
-			return
-		case string:
-			leaf = v
-		case json.Number:
-			leaf = string(v)
-		default:
-			return
-		}
-		at, ok := index[path]
-		if !ok {
-			if len(columns) == maxPaths || path == "" || strings.Contains(path, `"`) {
+			if len(v) == 0 || len(counts) == maxPaths || strings.Contains(path, `"`) {
 				return
 			}
-			at = len(columns)
-			index[path] = at
-			columns = append(columns, column{place: mapping.Place(path), name: name})
+			if _, ok := v[0].(map[string]any); ok {
+				counts[mapping.Place(path)]++
+			}
 		}
-		columns[at].values = append(columns[at].values, leaf)
 	}
-	for _, r := range records {
-		d := json.NewDecoder(bytes.NewReader(r))
-		d.UseNumber()
-		var value any
-		if d.Decode(&value) != nil {
-			continue
-		}
-		if list, ok := value.([]any); ok && len(list) == 1 {
-			value = list[0]
-		}
-		walk("", "", value)
+	for _, tree := range trees {
+		walk("", tree)
 	}
-	return slices.DeleteFunc(columns, func(c column) bool { return 2*len(c.values) < len(records) })
+	maps.DeleteFunc(counts, func(_ mapping.Place, n int) bool { return 2*n < len(trees) })
+	lists := slices.Sorted(maps.Keys(counts))
+	return lists[:min(len(lists), maxLists)]
+}
+
+// walker collects what trees hold, by path.
+type walker struct {
+	columns []column
+	index   map[string]int
+	without string // a path that is left out; "" for none
+}
+
+func (w *walker) walk(path, name string, value any) {
+	if path != "" && path == w.without {
+		return
+	}
+	leaf := ""
+	switch v := value.(type) {
+	case map[string]any:
+		for _, n := range slices.Sorted(maps.Keys(v)) {
+			w.walk(strings.TrimPrefix(path+"."+n, "."), n, v[n])
+		}
+		return
+	case []any:
+		for i, part := range v[:min(len(v), 3)] {
+			w.walk(strings.TrimPrefix(path+"."+strconv.Itoa(i), "."), name, part)
+		}
+		return
+	case nil, bool:
+		return
+	case time.Time:
+		leaf = v.UTC().Format(time.RFC3339)
+	default:
+		text, err := mapping.Text(mapping.Vehicle, v)
+		if err != nil {
+			return
+		}
+		leaf = string(text)
+	}
+	at, ok := w.index[path]
+	if !ok {
+		if len(w.columns) == maxPaths || path == "" || strings.Contains(path, `"`) {
+			return
+		}
+		at = len(w.columns)
+		w.index[path] = at
+		w.columns = append(w.columns, column{place: mapping.Place(path), name: name})
+	}
+	w.columns[at].values = append(w.columns[at].values, leaf)
+}
+
+// usual returns the columns that at least half of the trees have.
+func (w *walker) usual(trees int) []column {
+	return slices.DeleteFunc(w.columns, func(c column) bool { return 2*len(c.values) < trees })
 }
 
 // guess is a column for a field, the better the higher its score.
@@ -210,7 +299,7 @@ func (p *Proposal) choose(m *mapping.Mapping, columns []column) bool {
 		c := &columns[i]
 		if format, ok := timeFormatOf(c); ok {
 			guesses[mapping.Time] = append(guesses[mapping.Time], guess{i,
-				nameScore(c, mapping.Time, "time", "date", "stamp", "ts"), format})
+				nameScore(c, mapping.Time, "time", "date", "stamp", "ts", "unix"), format})
 			continue // numbers that are times are no ids
 		}
 		distinct := map[string]bool{}
@@ -310,7 +399,7 @@ func timeFormatOf(c *column) (mapping.TimeFormat, bool) {
 			}
 		}
 		if len(names) > 0 && names[0] == "epoch_s" && nameScore(c, mapping.Time, "time", "date", "stamp",
-			"ts", "epoch") <= 0 && c.name != "" {
+			"ts", "unix", "epoch") <= 0 && c.name != "" {
 			return mapping.TimeFormat{}, false // an id as large as that
 		}
 	} else {

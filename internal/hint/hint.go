@@ -9,9 +9,11 @@ import (
 )
 
 // usageError is a command line, or a setting, that no command accepts.
-type usageError struct{ text string }
+type usageError struct{ err error }
 
-func (e *usageError) Error() string { return e.text }
+func (e *usageError) Error() string { return e.err.Error() }
+
+func (e *usageError) Unwrap() error { return e.err }
 
 // IsUsage reports whether an error is one of usage, with which a command exits 2.
 func IsUsage(err error) bool {
@@ -21,7 +23,7 @@ func IsUsage(err error) bool {
 
 // Usagef returns an error of usage: a command line, or a setting, that no command accepts.
 func Usagef(format string, args ...any) error {
-	return &usageError{fmt.Sprintf(format, args...)}
+	return &usageError{fmt.Errorf(format, args...)}
 }
 
 // hintError adds to an error what to do about it.

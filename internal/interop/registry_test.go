@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/avro"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sr"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/testkit"
@@ -28,6 +29,18 @@ const passage = `{"type":"record","name":"Passage","fields":[
 	{"name":"time","type":{"type":"long","logicalType":"timestamp-millis"}},
 	{"name":"vehicle_id","type":["null","int"],"default":null},
 	{"name":"vehicle_type","type":"string"},{"name":"toll_plaza_id","type":"int"}]}`
+
+// passageProto has the time as an instant, and other numbers than tollstream's message.
+const passageProto = `syntax = "proto3";
+package acme;
+import "google/protobuf/timestamp.proto";
+message Other {}
+message Passage {
+	google.protobuf.Timestamp timestamp = 1;
+	uint32 vehicle_id = 5;
+	string vehicle_type = 6;
+	int32 toll_plaza_id = 7;
+}`
 
 // TestSchemaRegistry sends records in the framing of a schema registry, by schemas that a real one
 // holds: all are rows, and the one whose schema is nowhere is a dead letter.
@@ -56,6 +69,11 @@ func TestSchemaRegistry(t *testing.T) {
 		}
 		ids[kind] = s.ID
 	}
+	acme, err := registry.CreateSchema(t.Context(), "toll-acme",
+		sr.Schema{Schema: passageProto, Type: sr.TypeProtobuf})
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	client, err := kgo.NewClient(kgo.SeedBrokers(kafka.Addr()), kgo.DefaultProduceTopic("toll"))
 	if err != nil {
@@ -72,15 +90,22 @@ func TestSchemaRegistry(t *testing.T) {
 		e := toll.Event{Time: toll.WallTimeOf(at), Vehicle: int32(i), Type: "car", Plaza: 4000}
 		sent = append(sent, string(codecs.AppendCSV(nil, &e)))
 		kind, index := []sr.SchemaType{sr.TypeAvro, sr.TypeJSON, sr.TypeProtobuf}[i%3], []int(nil)
-		if kind == sr.TypeProtobuf {
+		id := ids[kind]
+		isAcme := i%6 == 2
+		switch {
+		case isAcme:
+			id, index = acme.ID, []int{1}
+		case kind == sr.TypeProtobuf:
 			index = []int{0}
 		}
-		value, err := header.AppendEncode(nil, ids[kind], index)
-		switch kind {
-		case sr.TypeAvro:
+		value, err := header.AppendEncode(nil, id, index)
+		switch {
+		case isAcme:
+			value = appendPassage(value, &e, at)
+		case kind == sr.TypeAvro:
 			value, err = encoder.AppendEncode(value, map[string]any{"time": at, "vehicle_id": i,
 				"vehicle_type": "car", "toll_plaza_id": 4000})
-		case sr.TypeJSON:
+		case kind == sr.TypeJSON:
 			value = codecs.AppendJSON(value, &e, utc)
 		default:
 			value = codecs.AppendProtobuf(value, &e, utc)
@@ -116,6 +141,19 @@ func TestSchemaRegistry(t *testing.T) {
 		"schema 9999999 is not in the schema registry") {
 		t.Errorf("dead letters: %s", out)
 	}
+}
+
+// appendPassage appends the message of passageProto.
+func appendPassage(b []byte, e *toll.Event, at time.Time) []byte {
+	b = protowire.AppendTag(b, 1, protowire.BytesType)
+	instant := protowire.AppendTag(nil, 1, protowire.VarintType)
+	b = protowire.AppendBytes(b, protowire.AppendVarint(instant, uint64(at.Unix())))
+	b = protowire.AppendTag(b, 5, protowire.VarintType)
+	b = protowire.AppendVarint(b, uint64(e.Vehicle))
+	b = protowire.AppendTag(b, 6, protowire.BytesType)
+	b = protowire.AppendString(b, e.Type)
+	b = protowire.AppendTag(b, 7, protowire.VarintType)
+	return protowire.AppendVarint(b, uint64(e.Plaza))
 }
 
 // try runs a command whose exit status may be 1, and returns its stdout.

@@ -75,9 +75,12 @@ func (r *Registry) Schema(ctx context.Context, id uint32) (*codecs.Schema, error
 	var refused *sr.ResponseError
 	errors.As(err, &refused)
 	var schema *codecs.Schema
+	if err == nil {
+		schema, err = r.read(ctx, text)
+		errors.As(err, &refused)
+	}
 	switch {
 	case err == nil:
-		schema = read(text)
 	case refused != nil && refused.StatusCode == http.StatusNotFound:
 		schema, until = codecs.UnreadableSchema("is not in the schema registry"),
 			r.now().Add(missingFor)
@@ -101,21 +104,48 @@ func (r *Registry) Schema(ctx context.Context, id uint32) (*codecs.Schema, error
 	return schema, nil
 }
 
-// maxText bounds the text of a schema.
-const maxText = 1 << 20
+const (
+	// maxText bounds the text of a schema, with all that it imports.
+	maxText = 1 << 20
+	// maxImports bounds how many files those are.
+	maxImports = 100
+)
 
-func read(s sr.Schema) *codecs.Schema {
+func (r *Registry) read(ctx context.Context, s sr.Schema) (*codecs.Schema, error) {
 	switch {
 	case len(s.Schema) > maxText:
-		return codecs.UnreadableSchema("is longer than 1 MiB")
+		return codecs.UnreadableSchema("is longer than 1 MiB"), nil
 	case s.Type == sr.TypeJSON:
-		return codecs.JSONSchema
+		return codecs.JSONSchema, nil
 	case s.Type == sr.TypeProtobuf:
-		return codecs.ProtobufSchema
+		return r.readProtobuf(ctx, s)
 	case s.Type != sr.TypeAvro:
-		return codecs.UnreadableSchema("is of an unknown type")
+		return codecs.UnreadableSchema("is of an unknown type"), nil
 	case len(s.References) > 0:
-		return codecs.UnreadableSchema("refers to other schemas, which is not supported")
+		return codecs.UnreadableSchema("refers to other schemas, which is not supported"), nil
 	}
-	return codecs.AvroSchema(s.Schema)
+	return codecs.AvroSchema(s.Schema), nil
+}
+
+// readProtobuf reads a schema with those that it imports, and those that they import.
+func (r *Registry) readProtobuf(ctx context.Context, s sr.Schema) (*codecs.Schema, error) {
+	imports := map[string]string{}
+	size := len(s.Schema)
+	for next := s.References; len(next) > 0; next = next[1:] {
+		reference := next[0]
+		if _, ok := imports[reference.Name]; ok {
+			continue
+		}
+		imported, err := r.client.SchemaByVersion(ctx, reference.Subject, reference.Version)
+		if err != nil {
+			return nil, fmt.Errorf("its import %s: %w", reference.Name, err)
+		}
+		size += len(imported.Schema.Schema)
+		if size > maxText || len(imports) == maxImports {
+			return codecs.UnreadableSchema("imports more than 1 MiB, or more than 100 files"), nil
+		}
+		imports[reference.Name] = imported.Schema.Schema
+		next = append(next, imported.References...)
+	}
+	return codecs.ProtobufSchema(ctx, s.Schema, imports)
 }
