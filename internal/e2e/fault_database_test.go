@@ -38,6 +38,8 @@ func (p *proxied) member(args ...string) *process {
 	return p.world.member("one", append([]string{"--mysql", p.dsn}, args...)...)
 }
 
+func (p *proxied) underLoad() (*load, *process) { return p.world.underLoad("--mysql", p.dsn) }
+
 // root connects as the database's administrator.
 func (w *world) root() *dbsql.DB {
 	w.t.Helper()
@@ -98,10 +100,7 @@ func (f *injection) hear(p *process, texts []string, least int) {
 func killDatabase(f *injection) {
 	w := newWorld(f.T)
 	w.must("init")
-	l := w.startLoad(newTruth())
-	p := w.member("one")
-	l.caughtUp("the start", caughtUpWithin, p)
-	l.forgetPauses()
+	l, p := w.underLoad()
 	for range f.rounds {
 		time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
 		if err := w.db.Kill(); err != nil {
@@ -121,10 +120,7 @@ func killDatabase(f *injection) {
 // just reached it.
 func killDatabaseInCommit(f *injection) {
 	w := newProxied(f.T)
-	l := w.startLoad(newTruth())
-	p := w.member()
-	l.caughtUp("the start", caughtUpWithin, p)
-	l.forgetPauses()
+	l, p := w.underLoad()
 	for range f.rounds {
 		met := make(chan struct{})
 		meet := sync.OnceFunc(func() { close(met) })
@@ -148,10 +144,7 @@ func killDatabaseInCommit(f *injection) {
 // sees the packet and after it, until no transaction has such a step.
 func cutAtEveryStep(f *injection) {
 	w := newProxied(f.T)
-	l := w.startLoad(newTruth())
-	p := w.member()
-	l.caughtUp("the start", caughtUpWithin, p)
-	l.forgetPauses()
+	l, p := w.underLoad()
 	var c batchCutter
 	w.proxy.setJudge(c.judge)
 	cutAt := func(step int, fate verdict) (what string) {
@@ -192,10 +185,7 @@ func cutAtEveryStep(f *injection) {
 // stored and nobody says so, and before it did.
 func loseCommitAnswers(f *injection) {
 	w := newProxied(f.T)
-	l := w.startLoad(newTruth())
-	p := w.member()
-	l.caughtUp("the start", caughtUpWithin, p)
-	l.forgetPauses()
+	l, p := w.underLoad()
 	for round := range 2 * f.rounds {
 		fate := []verdict{cutBefore, cutAfter}[round%2]
 		met := make(chan struct{})
@@ -232,10 +222,7 @@ var certified = []struct {
 // there.
 func refuseCommits(f *injection) {
 	w := newProxied(f.T)
-	l := w.startLoad(newTruth())
-	p := w.member()
-	l.caughtUp("the start", caughtUpWithin, p)
-	l.forgetPauses()
+	l, p := w.underLoad()
 	for range f.rounds {
 		for _, c := range certified {
 			w.proxy.setRefusal(mysqlPacket(1, "\xff"+string([]byte{byte(c.number), byte(c.number >> 8)})+
@@ -265,10 +252,7 @@ func refuseCommits(f *injection) {
 func pauseDatabase(f *injection) {
 	w := newWorld(f.T)
 	w.must("init")
-	l := w.startLoad(newTruth())
-	p := w.member("one")
-	l.caughtUp("the start", caughtUpWithin, p)
-	l.forgetPauses()
+	l, p := w.underLoad()
 	for round := range f.rounds {
 		if err := w.db.Pause(); err != nil {
 			f.Fatal(err)
@@ -297,10 +281,7 @@ func lockDatabase(f *injection) {
 	admin := w.root()
 	f.exec(admin, `CREATE TABLE ballast (x INT)`)
 	w.must("init")
-	l := w.startLoad(newTruth())
-	p := w.member("one")
-	l.caughtUp("the start", caughtUpWithin, p)
-	l.forgetPauses()
+	l, p := w.underLoad()
 	deadlocks := func() (n int64) {
 		err := admin.QueryRow(
 			"SELECT `count` FROM information_schema.innodb_metrics WHERE name = 'lock_deadlocks'").Scan(&n)
@@ -367,10 +348,7 @@ func forbidWrites(f *injection) {
 	w := newWorld(f.T)
 	w.must("init")
 	admin := w.root()
-	l := w.startLoad(newTruth())
-	p := w.member("one")
-	l.caughtUp("the start", caughtUpWithin, p)
-	l.forgetPauses()
+	l, p := w.underLoad()
 	for range f.rounds {
 		f.exec(admin, `SET GLOBAL read_only = 1`)
 		f.says(p, "read-only")
@@ -396,10 +374,7 @@ func fillDatabase(f *injection) {
 	}
 	w.must("init")
 	admin := w.root()
-	l := w.startLoad(newTruth())
-	p := w.member("one")
-	l.caughtUp("the start", caughtUpWithin, p)
-	l.forgetPauses()
+	l, p := w.underLoad()
 	for range f.rounds {
 		f.exec(admin, `CREATE TABLE ballast (x CHAR(250)) CHARACTER SET latin1`)
 		for _, rows := range []int{20_000, 1000, 10} { // until not even a few more find room
@@ -430,10 +405,7 @@ func forbidLoadData(f *injection) {
 	w := newWorld(f.T)
 	w.must("init")
 	admin := w.root()
-	l := w.startLoad(newTruth())
-	p := w.member("one")
-	l.caughtUp("the start", caughtUpWithin, p)
-	l.forgetPauses()
+	l, p := w.underLoad()
 	f.exec(admin, `SET GLOBAL local_infile = 0`)
 	f.says(p, "loading rows by INSERT from now on: the server refuses LOAD DATA LOCAL")
 	l.caughtUp("without LOAD DATA", caughtUpWithin, p)
@@ -449,10 +421,7 @@ func swapDatabase(f *injection) {
 	w := newProxied(f.T)
 	other := newWorld(f.T)
 	other.must("init", "--topic", w.topic, "--group", w.group)
-	l := w.startLoad(newTruth())
-	p := w.member()
-	l.caughtUp("the start", caughtUpWithin, p)
-	l.forgetPauses()
+	l, p := w.underLoad()
 	for range f.rounds {
 		w.proxy.setUpstream(other.db.Addr())
 		w.eventually("the end of process", caughtUpWithin, func() bool { return !p.running() })

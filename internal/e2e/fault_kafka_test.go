@@ -31,10 +31,7 @@ func killKafka(f *injection) {
 	k := ownKafka(f.T)
 	w := newWorldOn(f.T, k.Addr(), engine)
 	w.must("init")
-	l := w.startLoad(newTruth())
-	p := w.member("one")
-	l.caughtUp("the start", caughtUpWithin, p)
-	l.forgetPauses()
+	l, p := w.underLoad()
 	for range f.rounds {
 		time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
 		if err := k.Kill(); err != nil {
@@ -56,10 +53,7 @@ func pauseKafka(f *injection) {
 	k := ownKafka(f.T)
 	w := newWorldOn(f.T, k.Addr(), engine)
 	w.must("init")
-	l := w.startLoad(newTruth())
-	p := w.member("one")
-	l.caughtUp("the start", caughtUpWithin, p)
-	l.forgetPauses()
+	l, p := w.underLoad()
 	pause := 8 * time.Second
 	if campaignRounds() > 0 {
 		pause = time.Minute
@@ -101,10 +95,7 @@ func cutProduces(f *injection) {
 	k, proxy := proxiedKafka(f.T)
 	w := newWorldOn(f.T, k.Addr(), engine)
 	w.must("init")
-	l := w.startLoad(newTruth())
-	p := w.member("one", "--brokers", proxy.addr())
-	l.caughtUp("the start", caughtUpWithin, p)
-	l.forgetPauses()
+	l, p := w.underLoad("--brokers", proxy.addr())
 	var cuts atomic.Int64
 	for range f.rounds {
 		proxy.delay.Store(int64(rand.IntN(300)) * int64(time.Millisecond))
@@ -194,10 +185,7 @@ func refuseProduces(f *injection) {
 	c := startFakes(f.T)
 	w := newWorldOn(f.T, strings.Join(c.ListenAddrs(), ","), engine)
 	w.must("init")
-	l := w.startLoad(newTruth())
-	p := w.member("one")
-	l.caughtUp("the start", caughtUpWithin, p)
-	l.forgetPauses()
+	l, p := w.underLoad()
 	for range f.rounds {
 		for _, topic := range []string{kafka.LoopTopic(w.group), kafka.TableTopic(w.group),
 			kafka.CongestionTopic(w.topic)} {
@@ -263,10 +251,7 @@ func deleteUnread(f *injection) {
 	w := newWorld(f.T)
 	w.must("init")
 	admin := w.admin()
-	l := w.startLoad(newTruth())
-	p := w.member("one")
-	l.caughtUp("the start", caughtUpWithin, p)
-	l.forgetPauses()
+	l, p := w.underLoad()
 	for round := range f.rounds {
 		running := round%2 == 1
 		before := l.acknowledged()

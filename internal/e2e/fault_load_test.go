@@ -275,10 +275,7 @@ func (l *load) forget(t *testing.T, partition int32, first, next int64) {
 func damageState(f *injection) {
 	w := newWorld(f.T)
 	w.must("init")
-	l := w.startLoad(newTruth())
-	p := w.member("one")
-	l.caughtUp("the start", caughtUpWithin, p)
-	l.forgetPauses()
+	l, p := w.underLoad()
 	dir := filepath.Join(w.state, "one")
 	old := f.TempDir()
 	damages := []struct {

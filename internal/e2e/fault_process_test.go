@@ -324,6 +324,15 @@ func (w *world) member(instance string, args ...string) *process {
 	return p
 }
 
+// underLoad starts to send events, and a process that has caught up with them.
+func (w *world) underLoad(args ...string) (*load, *process) {
+	w.t.Helper()
+	l, p := w.startLoad(newTruth()), w.member("one", args...)
+	l.caughtUp("the start", caughtUpWithin, p)
+	l.forgetPauses()
+	return l, p
+}
+
 // reportFaults prints the summary, and writes it to the file that TOLLSTREAM_FAULTS_REPORT names.
 func reportFaults(t *testing.T, results []*outcome) {
 	tw := newTable("fault", "rounds", "events", "lost", "doubled", "longest pause")
