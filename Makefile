@@ -25,7 +25,7 @@ SOAK_TIMEOUT ?= 90m
 .PHONY: help
 help:
 	@echo 'make demo    run all of it at once, until interrupted'
-	@echo 'make test    build, gofmt, go vet, and run all tests that this machine can; CI lints as well'
+	@echo 'make test    build, lint, and run all tests that this machine can'
 	@echo 'make build   build bin/tollstream, and the database in memory that up and demo start where no MariaDB is installed'
 	@echo 'make lint    gofmt, go vet, staticcheck'
 	@echo 'make bench   measure all figures of docs/performance.md and write them there (ONLY=scenarios, ROUNDS=5, BINARY=commands to compare); needs services'
@@ -85,7 +85,7 @@ ANY_ENGINE = ^Test(ClockAhead|Compacted|Detection|EmitToReader|Emptied|EventsDat
 
 .NOTPARALLEL:
 .PHONY: test test-embedded test-plain test-race test-mysql
-test: build $(if $(CI),lint,vet) test-embedded test-plain test-race test-mysql
+test: build lint test-embedded test-plain test-race test-mysql
 test-race: export CGO_ENABLED = $(if $(RACE),1,0)
 test-embedded: export CGO_ENABLED = $(if $(and $(CI),$(RACE)),1,0)
 test-embedded:
@@ -100,16 +100,14 @@ test-mysql: export TOLLSTREAM_TEST_ENGINE = mysql
 test-mysql:
 	$(call gotest,./internal/e2e ./internal/interop,-skip '$(ANY_ENGINE)')
 
-# go vet reads what make build compiled, and compiles what the tests need. From a cold cache staticcheck takes two minutes on two
-# cores: half of that to compile it, half for the packages that ours import. So make test leaves it to CI and to make lint.
-.PHONY: lint vet
-vet:
+# go vet and staticcheck read what make build compiled.
+.PHONY: lint
+lint: STATICCHECK = $(shell go tool -n staticcheck)
+lint:
 	@unformatted=$$(gofmt -l */); [ -z "$$unformatted" ] || { echo "not formatted by gofmt:" $$unformatted >&2; exit 1; }
 	go vet ./...
-	go -C embedded vet ./...
-lint: STATICCHECK = $(shell go tool -n staticcheck)
-lint: vet
 	$(STATICCHECK) ./...
+	go -C embedded vet ./...
 	cd embedded && $(STATICCHECK) ./...
 
 # What is measured: the production build, and with a comma another command to compare it with.
