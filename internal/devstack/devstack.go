@@ -177,8 +177,9 @@ type server struct {
 	command func() (*exec.Cmd, error)
 	ready   func(context.Context) error // returns when the server answers
 
-	mu    sync.Mutex // guards child, held while it starts and stops
+	mu    sync.Mutex // guards child and tail, held while it starts and stops
 	child *child
+	tail  func() string // the end of what it logged
 
 	once     sync.Once
 	closeErr error
@@ -221,7 +222,7 @@ func (s *server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.child = child
+	s.child, s.tail = child, tail
 	if err := s.ready(ctx); err != nil {
 		if s.child.exited() {
 			return fmt.Errorf("%s ended: %s", filepath.Base(cmd.Path), tail())
@@ -291,6 +292,17 @@ func (s *server) Pid() (pid int) {
 		return nil
 	})
 	return pid
+}
+
+// Ended reports whether the server's process has ended, and what it logged last.
+func (s *server) Ended() (ended bool, last string) {
+	_ = s.do(func(c *child) error {
+		if ended = c.exited(); ended {
+			last = s.tail()
+		}
+		return nil
+	})
+	return ended, last
 }
 
 // Kill ends the server with SIGKILL, for tests of faults.

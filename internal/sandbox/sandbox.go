@@ -178,33 +178,46 @@ func (s *Sandbox) InMemory() bool { return s.Database.Engine() == Embedded }
 // keeps reports whether the next start on the same folder finds the rows again.
 func (s *Sandbox) keeps() bool { return s.Database.Persistent() }
 
-// Bounds within which a busy database answers again, and a dead one is detected.
+// A database that does not answer is asked every second, and reported after a few.
 const (
-	watchEvery = time.Second
-	watchTries = 5
+	watchEvery   = time.Second
+	watchTimeout = 5 * time.Second
 )
 
-// wait returns nil when ctx ends, or an error when the database has died.
+// wait returns nil when ctx ends, or an error when the database has died. One that is only paused
+// or overloaded may answer again: that is logged, and waited for.
 func (s *Sandbox) wait(ctx context.Context) error {
 	store, err := s.Connection().OpenStore(s.cfg.Log)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	failed := 0
+	silent := false
 	for range wait.Every(ctx, watchEvery) {
-		ping, cancel := context.WithTimeout(ctx, 10*watchEvery)
+		ping, cancel := context.WithTimeout(ctx, watchTimeout)
 		err := store.Ping(ping)
 		cancel()
-		if err == nil || ctx.Err() != nil {
-			failed = 0
-			continue
+		if ended, last := s.Database.Ended(); ended {
+			return s.explainEnd(last)
 		}
-		if failed++; failed == watchTries {
-			return fmt.Errorf("the database does not answer: %w", err)
+		switch {
+		case err == nil && silent:
+			s.cfg.Log.Info("the database answers again")
+		case err != nil && !silent && ctx.Err() == nil:
+			s.cfg.Log.Warn("waiting for the database", "error", text.OneLine(err.Error()))
 		}
+		silent = err != nil
 	}
 	return nil
+}
+
+// explainEnd returns the error of a database that ended by itself, with what its log says last.
+func (s *Sandbox) explainEnd(last string) error {
+	err := fmt.Errorf("the database ended: %s", last)
+	if s.keeps() {
+		return hint.With(err, "nothing is lost: start tollstream up again with this --data")
+	}
+	return hint.With(err, "start tollstream up again, with --data so that it keeps topics and rows")
 }
 
 // Close stops both servers, at the same time, and returns when they have ended.

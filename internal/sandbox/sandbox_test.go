@@ -69,25 +69,47 @@ func TestInMemory(t *testing.T) {
 	}
 }
 
-// TestNoticesDeadDatabase ends the wait where the database dies.
-func TestNoticesDeadDatabase(t *testing.T) {
+// TestOutlivesPausedDatabase waits for a database that stops answering, and ends with one that dies.
+func TestOutlivesPausedDatabase(t *testing.T) {
 	_, found := devstack.FindMariaDB()
 	testkit.NeedService(t, "MariaDB", found)
 	s, err := start(t, Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	var log testkit.Buffer
+	s.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
 	ended := make(chan error, 1)
 	go func() { ended <- s.wait(t.Context()) }()
+	says := func(want string) {
+		t.Helper()
+		for deadline := time.After(30 * time.Second); !strings.Contains(log.String(), want); {
+			select {
+			case err := <-ended:
+				t.Fatalf("up ended while its database was paused: %v", err)
+			case <-deadline:
+				t.Fatalf("no %q in the log: %s", want, log.String())
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
+	if err := s.Database.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	says("waiting for the database")
+	if err := s.Database.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	says("the database answers again")
 	if err := s.Database.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case err := <-ended:
-		if err == nil || !strings.Contains(err.Error(), "does not answer") {
+		if err == nil || !strings.Contains(err.Error(), "the database ended") {
 			t.Errorf("got %v", err)
 		}
-	case <-time.After(2 * time.Minute):
+	case <-time.After(30 * time.Second):
 		t.Error("a dead database was not noticed")
 	}
 }

@@ -31,6 +31,27 @@ func ask(t *testing.T, c net.Conn, path string) int {
 	return response.StatusCode
 }
 
+// untilIdle waits until no request is in progress. The server learns that one has ended after the
+// client has its answer, so the order of answers is not that of idle connections.
+func (r *running) untilIdle(t *testing.T) {
+	t.Helper()
+	busy := func() bool {
+		r.clients.mu.Lock()
+		defer r.clients.mu.Unlock()
+		for c := range r.clients.open {
+			if c.idle.IsZero() {
+				return true
+			}
+		}
+		return false
+	}
+	for deadline := time.Now().Add(servetest.Patience); busy(); time.Sleep(time.Millisecond / 10) {
+		if time.Now().After(deadline) {
+			t.Fatal("a request is still in progress")
+		}
+	}
+}
+
 // TestProbesWhileClientsTakeAllConnections has clients take all connections that there are for
 // them, in each way that there is. Probes are answered at once all the same.
 func TestProbesWhileClientsTakeAllConnections(t *testing.T) {
@@ -62,6 +83,7 @@ func TestProbesWhileClientsTakeAllConnections(t *testing.T) {
 					t.Fatalf("connection %d: status %d", len(all), status)
 				}
 				all = append(all, c)
+				r.untilIdle(t)
 			}
 			began := time.Now()
 			for _, path := range []string{"/healthz", "/readyz", "/api/v1/plazas"} {

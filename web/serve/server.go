@@ -32,6 +32,7 @@ type Server struct {
 	routes   []Route
 	requests *prometheus.CounterVec // by path pattern and status
 	listener net.Listener
+	clients  *connections
 	tls      *tls.Config
 	stopping chan struct{}
 }
@@ -63,6 +64,7 @@ func New(cfg Config, probes Probes, routes ...Route) (*Server, error) {
 	}
 	s := &Server{cfg: cfg.withDefaults(), probes: probes, stopping: make(chan struct{}),
 		requests: newRequestCounter()}
+	s.clients = newConnections(s.cfg.MaxConnections, time.Now)
 	s.routes = append(slices.Clone(routes),
 		Route{Path: "/healthz", Serve: s.serveProbe(probes.Healthy, nil), Untraced: true},
 		Route{Path: "/readyz", Serve: s.serveProbe(probes.Ready, probes.Notes), Untraced: true})
@@ -178,9 +180,8 @@ func (s *Server) Run(ctx context.Context) error {
 		// clients that hang up, or speak no TLS
 		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 	}
-	clients := newConnections(s.cfg.MaxConnections, time.Now)
-	server.ConnState, server.ConnContext = clients.note, withConnection
-	limited := listener{s.listener, clients}
+	server.ConnState, server.ConnContext = s.clients.note, withConnection
+	limited := listener{s.listener, s.clients}
 	served := make(chan error, 1)
 	go func() {
 		if s.tls != nil {
@@ -196,7 +197,7 @@ func (s *Server) Run(ctx context.Context) error {
 		failed = fmt.Errorf("serve: %w", failed)
 	}
 	close(s.stopping)
-	clients.end()
+	s.clients.end()
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeouts.Shutdown)
 	defer cancel()
 	if server.Shutdown(stopping) != nil {
