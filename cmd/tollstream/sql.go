@@ -59,8 +59,7 @@ func listQueries(c *cli.Context, queries []sql.Query) error {
 	for _, q := range queries {
 		t.AppendRow([]any{q.Name, strings.Join(q.Settings, ", "), q.Description})
 	}
-	t.Render()
-	return nil
+	return t.Render()
 }
 
 func runQuery(c *cli.Context, store *sql.Store, name string, args []string) error {

@@ -105,7 +105,9 @@ func List(ctx context.Context, w io.Writer, store *sql.Store, filter sql.DeadLet
 		return err
 	}
 	if shown > 0 {
-		t.Render()
+		if err := t.Render(); err != nil {
+			return err
+		}
 		fmt.Fprintln(w)
 	}
 	_, err = fmt.Fprintln(w, listSummary(shown, total, filter, last))

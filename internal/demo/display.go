@@ -155,7 +155,7 @@ func drawTable(w io.Writer, plazas []board.Plaza) {
 		t.AppendRow([]any{p.ID, p.Name, flow, vc, state, quarterLine(p), text.Number(p.Total),
 			render.PlazaVerdict(p)})
 	}
-	t.Render()
+	_ = t.Render()
 }
 
 // quarterLine draws the last quarters of an hour that are complete, the highest of them as a full

@@ -274,7 +274,7 @@ func (c *Check) Write(w io.Writer) {
 		for _, r := range c.DeadLetters {
 			t.AppendRow([]any{r.Kind, text.Number(r.Count), r.Where, text.Escape(r.Reason)})
 		}
-		t.Render()
+		_ = t.Render()
 	}
 	if p := c.Proposal; p != nil {
 		rows := "rows"

@@ -142,7 +142,9 @@ func Through(w io.Writer, t *board.Through) error {
 			out.AppendRow([]any{name, text.Number(s.Vehicles),
 				text.Percent(s.Vehicles, t.Vehicles), strings.Repeat("▪", int(math.Round(s.Share*20)))})
 		}
-		out.Render()
+		if err := out.Render(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -131,8 +131,7 @@ func Rows(w io.Writer, columns []string, rows [][]string) error {
 		}
 		t.AppendRow(cells)
 	}
-	t.Render()
-	return nil
+	return t.Render()
 }
 
 // RowsJSON prints the result of a query as a list of objects, whose members are in the order of the

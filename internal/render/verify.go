@@ -179,5 +179,5 @@ func reportPartitions(b *strings.Builder, r *verify.Report) {
 			text.Number(p.Rejected), text.Number(p.Skipped),
 			text.Number(p.Unpublished)})
 	}
-	t.Render()
+	_ = t.Render() // a builder takes all
 }

@@ -69,7 +69,8 @@ func TestInMemory(t *testing.T) {
 	}
 }
 
-// TestOutlivesPausedDatabase waits for a database that stops answering, and ends with one that dies.
+// TestOutlivesPausedDatabase waits for a database that stops answering, and ends with one that
+// dies.
 func TestOutlivesPausedDatabase(t *testing.T) {
 	_, found := devstack.FindMariaDB()
 	testkit.NeedService(t, "MariaDB", found)

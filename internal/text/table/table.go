@@ -4,11 +4,13 @@ package table
 import (
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
+	"golang.org/x/term"
 )
 
 // Column is a column of a table.
@@ -23,27 +25,80 @@ func Left(name string) Column { return Column{Name: name} }
 // Right returns a column of numbers.
 func Right(name string) Column { return Column{Name: name, Number: true} }
 
+// Table is a table that is being filled. On a terminal that is too narrow, the cells of its widest
+// texts take several lines.
+type Table struct {
+	out     io.Writer
+	columns []Column
+	widths  []int // the widest cell of each column
+	rows    table.Writer
+}
+
 // New returns a table in the style of all commands. Append rows of texts that went through
 // escape where they are not ours, then Render.
-func New(w io.Writer, columns ...Column) table.Writer {
-	t := table.NewWriter()
-	t.SetOutputMirror(w)
-	t.SetStyle(tableStyle)
-	t.SuppressTrailingSpaces()
-	var header table.Row
-	var configs []table.ColumnConfig
+func New(w io.Writer, columns ...Column) *Table {
+	t := &Table{out: w, columns: columns, rows: table.NewWriter()}
+	t.rows.SetStyle(tableStyle)
+	t.rows.SuppressTrailingSpaces()
+	header := make(table.Row, len(columns))
 	for i, c := range columns {
-		header = append(header, c.Name)
-		config := table.ColumnConfig{Number: i + 1}
-		if c.Number {
-			config.Align, config.AlignHeader, config.AlignFooter = text.AlignRight, text.AlignRight,
-				text.AlignRight
-		}
-		configs = append(configs, config)
+		header[i] = c.Name
+		t.widths = append(t.widths, text.StringWidth(c.Name))
 	}
-	t.AppendHeader(header)
-	t.SetColumnConfigs(configs)
+	t.rows.AppendHeader(header)
 	return t
+}
+
+// AppendRow adds a row, with a cell for each column.
+func (t *Table) AppendRow(cells []any) {
+	for i, cell := range cells {
+		t.widths[i] = max(t.widths[i], text.StringWidth(fmt.Sprint(cell)))
+	}
+	t.rows.AppendRow(cells)
+}
+
+// Render prints the table.
+func (t *Table) Render() error {
+	if f, ok := t.out.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+			t.narrow(width)
+		}
+	}
+	configs := make([]table.ColumnConfig, len(t.columns))
+	for i, c := range t.columns {
+		configs[i] = table.ColumnConfig{Number: i + 1, WidthMax: t.widths[i],
+			WidthMaxEnforcer: text.WrapSoft}
+		if c.Number {
+			configs[i].Align, configs[i].AlignHeader = text.AlignRight, text.AlignRight
+		}
+	}
+	t.rows.SetColumnConfigs(configs)
+	_, err := fmt.Fprintln(t.out, t.rows.Render())
+	return err
+}
+
+// narrowest is the width below which a column of texts is not narrowed.
+const narrowest = 16
+
+// narrow takes from the widest columns of texts what the table is wider than a terminal.
+func (t *Table) narrow(width int) {
+	over := Gap * len(t.widths)
+	for _, w := range t.widths {
+		over += w
+	}
+	for over -= width; over > 0; {
+		widest := -1
+		for i, c := range t.columns {
+			if !c.Number && t.widths[i] > narrowest && (widest < 0 || t.widths[i] > t.widths[widest]) {
+				widest = i
+			}
+		}
+		if widest < 0 {
+			return
+		}
+		t.widths[widest]--
+		over--
+	}
 }
 
 var tableStyle = func() table.Style {
@@ -111,7 +166,7 @@ func Write(w io.Writer, fields []Field, width int) {
 		}
 		table.AppendRow(cells)
 	}
-	table.Render()
+	_ = table.Render()
 }
 
 // Figure is a line about a number: its name, the number, what it means.

@@ -10,10 +10,29 @@ func TestTable(t *testing.T) {
 	table := New(&b, Left("Plaza"), Right("Events"))
 	table.AppendRow([]any{"4856", "1,234"})
 	table.AppendRow([]any{"4000", 5})
-	table.Render()
+	if err := table.Render(); err != nil {
+		t.Fatal(err)
+	}
 	want := "Plaza  Events\n───────────────\n4856    1,234\n4000        5\n"
 	if got := b.String(); strings.ReplaceAll(got, " \n", "\n") != want {
 		t.Errorf("got\n%q\nwant\n%q", got, want)
+	}
+}
+
+// TestNarrow breaks the longest texts at spaces where a terminal is narrow, and leaves numbers
+// whole.
+func TestNarrow(t *testing.T) {
+	var b strings.Builder
+	table := New(&b, Left("query"), Right("rows"), Left("what it does"))
+	table.AppendRow([]any{"busiest", "1,234", "The ten plazas that most vehicles passed."})
+	table.narrow(41)
+	if err := table.Render(); err != nil {
+		t.Fatal(err)
+	}
+	want := "query     rows  what it does\n" + strings.Repeat("─", 41) + "\n" +
+		"busiest  1,234  The ten plazas that\n                most vehicles passed.\n"
+	if got := b.String(); strings.ReplaceAll(got, " \n", "\n") != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 
