@@ -124,13 +124,13 @@ func (c *Config) Validate() error {
 	check(c.Instance != "", "no instance given")
 	check(c.StateDir != "", "no state folder given")
 	check(c.Log != nil, "no logger given")
-	check(c.Latency >= 0 && c.Latency <= time.Minute, "latency is %v, want 0 to 1m", c.Latency)
+	check(c.Latency >= 0 && c.Latency <= time.Minute, "--latency: %v is not from 0s to 1m", c.Latency)
 	check(c.SessionTimeout >= 2*time.Second && c.SessionTimeout <= maxSessionTimeout,
-		"session timeout is %v, want 2s to %v", c.SessionTimeout, maxSessionTimeout)
-	check(c.Reconcile >= time.Second && c.Reconcile <= time.Hour, "reconcile is %v, want 1s to 1h",
-		c.Reconcile)
-	check(c.MinRetention >= 0, "the least retention is %v, want 0 or more", c.MinRetention)
-	check(c.Replication >= 1, "replication is %d, want at least 1", c.Replication)
+		"--session-timeout: %v is not from 2s to %v", c.SessionTimeout, maxSessionTimeout)
+	check(c.Reconcile >= time.Second && c.Reconcile <= time.Hour,
+		"--reconcile: %v is not from 1s to 1h", c.Reconcile)
+	check(c.MinRetention >= 0, "--min-retention: %v is below 0s", c.MinRetention)
+	check(c.Replication >= 1, "--replication: %d is below 1", c.Replication)
 	return errors.Join(append(errs, c.closing().Validate(), c.Config.Validate())...)
 }
 

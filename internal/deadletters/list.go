@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -86,9 +87,11 @@ func List(ctx context.Context, w io.Writer, store *sql.Store, filter sql.DeadLet
 	filter.PayloadLimit = payloadWidth * utf8.UTFMax
 	var last toll.Origin
 	var shown int64
-	t := table.New(w, table.Left("record"), table.Left("time (UTC)"), table.Left("kind"),
-		table.Left("reason"),
-		table.Right("bytes"), table.Left("payload"), table.Left("retried"))
+	// What a narrow terminal has no room for, dead-letters show prints.
+	fields := []table.Field{{Column: table.Left("record")}, {Column: table.Left("time (UTC)"), Rank: 1},
+		{Column: table.Left("kind"), Rank: 2}, {Column: table.Left("reason")},
+		{Column: table.Right("bytes"), Rank: 4}, {Column: table.Left("payload"), Rank: 3},
+		{Column: table.Left("retried"), Rank: 5}}
 	err = store.EachDeadLetter(ctx, filter, func(d *sql.DeadLetter) error {
 		last = d.Origin()
 		shown++
@@ -96,16 +99,22 @@ func List(ctx context.Context, w io.Writer, store *sql.Store, filter sql.DeadLet
 		if d.Retried {
 			retried = "stored"
 		}
-		t.AppendRow([]any{ingest.FormatOrigin(d.Origin()), d.Time.Format(time.DateTime), string(d.Kind),
-			text.Cut(text.Escape(d.Reason), reasonWidth),
-			text.Number(d.PayloadBytes), payloadHead(d.Payload), retried})
+		for i, cell := range []string{ingest.FormatOrigin(d.Origin()), d.Time.Format(time.DateTime),
+			string(d.Kind), text.Cut(text.Escape(d.Reason), reasonWidth), text.Number(d.PayloadBytes),
+			payloadHead(d.Payload), retried} {
+			fields[i].Cells = append(fields[i].Cells, cell)
+		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
 	if shown > 0 {
-		if err := t.Render(); err != nil {
+		width := math.MaxInt
+		if text.IsTerminal(w) {
+			width = text.Width(w)
+		}
+		if err := table.Write(w, fields, width); err != nil {
 			return err
 		}
 		fmt.Fprintln(w)

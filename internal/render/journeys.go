@@ -53,8 +53,7 @@ func Journeys(w io.Writer, j *board.Journeys, width int) error {
 	}
 	fmt.Fprintf(w, "%s: %s on %s, %s slow\n%s\n", span(&j.JourneyWindow), text.Count(total, "journey"),
 		text.Count(len(j.Sections), "section"), howMany, usualOf(j))
-	table.Write(w, dropEmpty(fields), width)
-	return nil
+	return table.Write(w, dropEmpty(fields), width)
 }
 
 // usualOf writes, as a line, what usual is where that is not four weeks.

@@ -182,7 +182,9 @@ func Incidents(w io.Writer, page board.IncidentPage, width int) error {
 		_, err := fmt.Fprintln(w, "no incidents")
 		return err
 	}
-	table.Write(w, IncidentFields(page.Incidents), width)
+	if err := table.Write(w, IncidentFields(page.Incidents), width); err != nil {
+		return err
+	}
 	if page.More {
 		fmt.Fprintln(w, "older ones follow: list more with --limit, or others with --to")
 	}

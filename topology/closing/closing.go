@@ -37,7 +37,7 @@ type Config struct {
 // Validate reports every value that can't work, with what it is.
 func (c *Config) Validate() error {
 	if c.Idle < time.Second || c.Idle > 24*time.Hour {
-		return fmt.Errorf("idle is %v, want 1s to 24h", c.Idle)
+		return fmt.Errorf("--idle: %v is not from 1s to 24h", c.Idle)
 	}
 	return nil
 }

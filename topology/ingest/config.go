@@ -50,12 +50,12 @@ func (c *Config) Validate() error {
 	}
 	check(c.Zone != nil, "no timezone given")
 	check(c.NewToken != nil, "no source of tokens given")
-	check(c.BatchRows >= 1 && c.BatchRows <= 1_000_000, "batch rows are %d, want 1 to 1,000,000",
+	check(c.BatchRows >= 1 && c.BatchRows <= 1_000_000, "--batch-rows: %d is not from 1 to 1,000,000",
 		c.BatchRows)
 	check(c.BatchBytes >= 64<<10 && c.BatchBytes <= 256<<20,
 		"batch bytes are %d, want 64 KiB to 256 MiB", c.BatchBytes)
 	check(c.Lateness >= 0 && c.Lateness <= toll.MinuteRetention && c.Lateness%time.Second == 0,
-		"lateness is %v, want whole seconds from 0 to %v", c.Lateness, toll.MinuteRetention)
+		"--lateness: %v is not in whole seconds from 0s to %v", c.Lateness, toll.MinuteRetention)
 	return errors.Join(errs...)
 }
 

@@ -152,7 +152,7 @@ func Fitting(fields []Field, width int) []Field {
 }
 
 // Write prints the fields that there is room for as a table.
-func Write(w io.Writer, fields []Field, width int) {
+func Write(w io.Writer, fields []Field, width int) error {
 	fields = Fitting(fields, width)
 	columns := make([]Column, len(fields))
 	for i := range fields {
@@ -166,7 +166,7 @@ func Write(w io.Writer, fields []Field, width int) {
 		}
 		table.AppendRow(cells)
 	}
-	_ = table.Render()
+	return table.Render()
 }
 
 // Figure is a line about a number: its name, the number, what it means.
