@@ -185,6 +185,10 @@ func linesOf(cfg *TripsConfig) ([]*line, error) {
 			if err != nil {
 				return nil, err
 			}
+			if len(lines) > 0 && lines[len(lines)-1].key == l.key {
+				// The directions of a single plaza have the same ends, and still other vehicles.
+				l.key = scramble(l.key)
+			}
 			lines = append(lines, l)
 			slices.Reverse(plazas)
 		}

@@ -192,6 +192,23 @@ func TestTripsWaitAtABlockage(t *testing.T) {
 }
 
 // TestTripsTurnAway: no vehicle waits for hours, so what is on the way is bounded.
+// TestTripsOfALonelyPlaza has other vehicles in each direction, also where a road has one plaza.
+func TestTripsOfALonelyPlaza(t *testing.T) {
+	cfg := tripsOf(time.Hour)
+	cfg.Plazas = cfg.Plazas[:1]
+	events, _ := drive(t, cfg)
+	seen := map[passed]bool{}
+	for _, p := range events {
+		if seen[p] {
+			t.Fatalf("%+v passed twice at %v", p.e, p.at)
+		}
+		seen[p] = true
+	}
+	if len(seen) < 100 {
+		t.Errorf("%d vehicles in an hour", len(seen))
+	}
+}
+
 func TestTripsTurnAway(t *testing.T) {
 	cfg := tripsOf(20 * time.Hour)
 	cfg.Incidents = []simulate.Incident{{Plaza: 3, Kind: simulate.Blockage,
