@@ -88,7 +88,8 @@ func List(ctx context.Context, w io.Writer, store *sql.Store, filter sql.DeadLet
 	var last toll.Origin
 	var shown int64
 	// What a narrow terminal has no room for, dead-letters show prints.
-	fields := []table.Field{{Column: table.Left("record")}, {Column: table.Left("time (UTC)"), Rank: 1},
+	fields := []table.Field{{Column: table.Left("record")},
+		{Column: table.Left("time (UTC)"), Rank: 1},
 		{Column: table.Left("kind"), Rank: 2}, {Column: table.Left("reason")},
 		{Column: table.Right("bytes"), Rank: 4}, {Column: table.Left("payload"), Rank: 3},
 		{Column: table.Left("retried"), Rank: 5}}
