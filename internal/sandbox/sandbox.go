@@ -193,6 +193,7 @@ func (s *Sandbox) wait(ctx context.Context) error {
 	}
 	defer store.Close()
 	silent := false
+	var failed error // of the broker, as logged last
 	for range wait.Every(ctx, watchEvery) {
 		ping, cancel := context.WithTimeout(ctx, watchTimeout)
 		err := store.Ping(ping)
@@ -207,6 +208,10 @@ func (s *Sandbox) wait(ctx context.Context) error {
 			s.cfg.Log.Warn("waiting for the database", "error", text.OneLine(err.Error()))
 		}
 		silent = err != nil
+		if err := s.Broker.LastError(); err != nil && err != failed {
+			failed = err
+			s.cfg.Log.Warn("Kafka failed", "error", text.OneLine(err.Error()))
+		}
 	}
 	return nil
 }
@@ -247,6 +252,10 @@ func explainListen(err error, what, addr, flag string) error {
 	}
 	if errors.Is(err, syscall.EACCES) {
 		return hint.With(err, "choose another address with "+flag)
+	}
+	if strings.Contains(err.Error(), "failed with error 28") ||
+		strings.Contains(err.Error(), "No space left") {
+		return hint.With(err, "the disk is full: a new data folder takes some 300 MB")
 	}
 	return err
 }
