@@ -81,15 +81,11 @@ func startBroker(cfg BrokerConfig) (*Broker, error) {
 // Addr returns the broker's host:port.
 func (b *Broker) Addr() string { return b.addr }
 
-// LastError returns the last error that the broker logged, such as that its disk is full; nil for
-// none. Its clients only learn that something is unexpected.
-func (b *Broker) LastError() error { return b.log.lastError() }
-
 // Close stops the broker and writes what its folder doesn't hold yet.
 func (b *Broker) Close() error {
 	b.once.Do(func() {
 		b.cluster.Close()
-		if err := errors.Join(b.LastError(), b.closeFolder()); err != nil {
+		if err := errors.Join(b.log.lastError(), b.closeFolder()); err != nil {
 			b.closeErr = fmt.Errorf("close embedded Kafka broker: %w", err)
 		}
 	})

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -46,6 +47,9 @@ type Sandbox struct {
 
 	cfg  Config
 	lock *flock.Flock // of DataDir; nil without
+	// What the broker could not write to its folder, such as where the disk is full. Its clients only
+	// learn that something is unexpected.
+	unwritten atomic.Pointer[string]
 }
 
 // Embedded is the engine of the database in memory, as in [devstack.DatabaseConfig].
@@ -92,7 +96,11 @@ func Start(ctx context.Context, cfg Config) (_ *Sandbox, err error) {
 	s.Broker, err = devstack.StartBroker(devstack.BrokerConfig{
 		Addr: cfg.KafkaListen, DataDir: s.folder(brokerDir),
 		Logf: func(format string, args ...any) {
-			cfg.Log.Debug("broker: " + fmt.Sprintf(format, args...))
+			line := fmt.Sprintf(format, args...)
+			cfg.Log.Debug("broker: " + line)
+			if strings.HasPrefix(line, "persist ") {
+				s.unwritten.Store(&line)
+			}
 		},
 	})
 	if err != nil {
@@ -182,6 +190,7 @@ func (s *Sandbox) keeps() bool { return s.Database.Persistent() }
 const (
 	watchEvery   = time.Second
 	watchTimeout = 5 * time.Second
+	brokerQuiet  = 30 // checks between reports that the broker can't write
 )
 
 // wait returns nil when ctx ends, or an error when the database has died. One that is only paused
@@ -193,7 +202,7 @@ func (s *Sandbox) wait(ctx context.Context) error {
 	}
 	defer store.Close()
 	silent := false
-	var failed error // of the broker, as logged last
+	quiet := 0 // checks until the broker's failures are logged again
 	for range wait.Every(ctx, watchEvery) {
 		ping, cancel := context.WithTimeout(ctx, watchTimeout)
 		err := store.Ping(ping)
@@ -208,9 +217,10 @@ func (s *Sandbox) wait(ctx context.Context) error {
 			s.cfg.Log.Warn("waiting for the database", "error", text.OneLine(err.Error()))
 		}
 		silent = err != nil
-		if err := s.Broker.LastError(); err != nil && err != failed {
-			failed = err
-			s.cfg.Log.Warn("Kafka failed", "error", text.OneLine(err.Error()))
+		quiet--
+		if why := s.unwritten.Swap(nil); why != nil && quiet < 0 {
+			quiet = brokerQuiet
+			s.cfg.Log.Warn("Kafka refuses records", "error", text.OneLine(*why))
 		}
 	}
 	return nil
