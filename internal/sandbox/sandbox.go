@@ -206,6 +206,9 @@ func (s *Sandbox) wait(ctx context.Context) error {
 	for range wait.Every(ctx, watchEvery) {
 		ping, cancel := context.WithTimeout(ctx, watchTimeout)
 		err := store.Ping(ping)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("no answer for %v", watchTimeout)
+		}
 		cancel()
 		if ended, last := s.Database.Ended(); ended {
 			return s.explainEnd(last)
