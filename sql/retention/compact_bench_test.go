@@ -21,7 +21,11 @@ import (
 // prune of the first four days' rows. It reports what each step took and left, and what a
 // verification took before and after.
 func BenchmarkCompact(b *testing.B) {
-	const events, perBatch, partitions, plazas, days = 1_000_000, 200, 4, 100, 8
+	const perBatch, partitions, plazas, days = 200, 4, 100, 8
+	events := 1_000_000
+	if testing.Short() {
+		events = 50_000
+	}
 	s := dbtest.OpenConfig(b,
 		sql.Config{DSN: dbtest.OpenEmpty(b, "mariadb").DSN, Decode: wire.DecodePlazaDeltas,
 			Encode:     func(deltas []toll.PlazaDelta) []byte { return wire.AppendPlazaDeltas(nil, deltas) },
@@ -44,7 +48,7 @@ func BenchmarkCompact(b *testing.B) {
 			batch := toll.Batch{Partition: part, First: c.Next, Next: c.Next + perBatch, Epoch: c.Epoch,
 				Expect: c.Token, Token: sql.NewToken(), Rows: w.NewRows()}
 			deltas := map[int16]*toll.PlazaDelta{}
-			at := start + toll.WallTime(int64(i)*days*86400/(events/partitions/perBatch))
+			at := start + toll.WallTime(i*days*86400/(events/partitions/perBatch))
 			m := zone.Minute(at)
 			for j := range perBatch {
 				e := toll.Event{Time: at, Vehicle: int32(j), Type: types[random.IntN(4)],
