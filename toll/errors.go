@@ -119,8 +119,7 @@ func (k RejectKind) subject() string {
 
 // RejectKindOf returns the kind of a [MalformedError]; of any other error it is [RejectFormat].
 func RejectKindOf(err error) RejectKind {
-	var malformed *MalformedError
-	if errors.As(err, &malformed) {
+	if malformed, ok := errors.AsType[*MalformedError](err); ok {
 		return malformed.Kind
 	}
 	return RejectFormat

@@ -5,6 +5,7 @@ import (
 	dbsql "database/sql"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -191,11 +192,7 @@ func (l *load) forgetPauses() {
 func (l *load) acknowledged() map[int32]int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ends := make(map[int32]int64, len(l.ends))
-	for p, end := range l.ends {
-		ends[p] = end
-	}
-	return ends
+	return maps.Clone(l.ends)
 }
 
 // caughtUp waits until all that was acknowledged before the call is stored, and returns how long

@@ -236,8 +236,7 @@ func (r *Reader) value() ([]byte, error) {
 	}
 	var value json.RawMessage
 	if err := r.values.Decode(&value); err != nil {
-		var long *LongError
-		if errors.As(err, &long) { // where the next one begins is unknown
+		if long, ok := errors.AsType[*LongError](err); ok { // where the next one begins is unknown
 			return nil, fmt.Errorf("value %d is %s", r.lines.n+1, long.Error())
 		}
 		return nil, r.ended(err)
@@ -342,8 +341,7 @@ func (l *lineReader) next() ([]byte, error) {
 		line, err = l.rest()
 	}
 	if err != nil && !(errors.Is(err, io.EOF) && len(line) > 0) {
-		var long *LongError
-		if errors.As(err, &long) {
+		if _, ok := errors.AsType[*LongError](err); ok {
 			l.n++
 		}
 		return nil, err

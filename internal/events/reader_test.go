@@ -37,8 +37,7 @@ func TestLineReader(t *testing.T) {
 		for i, w := range want {
 			line, err := r.next()
 			got := string(line)
-			var long *LongError
-			if errors.As(err, &long) {
+			if _, ok := errors.AsType[*LongError](err); ok {
 				got = "long"
 			} else if err != nil {
 				t.Fatalf("%s: line %d: %v", name, i+1, err)

@@ -54,12 +54,10 @@ func Then(err error, hint string) error {
 
 // Of returns the hint of an error, "" for none.
 func Of(err error) string {
-	var h *hintError
-	if errors.As(err, &h) {
+	if h, ok := errors.AsType[*hintError](err); ok {
 		return h.hint
 	}
-	var p *toll.PermanentError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*toll.PermanentError](err); ok {
 		return p.Hint
 	}
 	return ""

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -49,9 +50,7 @@ func message(group string, i *incidents.Incident) (body []byte, id string, err e
 	groupLabels := map[string]string{"alertname": "TollIncident", "group": group, "incident": name}
 	labels := map[string]string{"plaza": strconv.Itoa(int(i.Plaza)), "state": string(state),
 		"severity": i.Worst.Severity()}
-	for label, value := range groupLabels {
-		labels[label] = value
-	}
+	maps.Copy(labels, groupLabels)
 	where := "plaza " + strconv.Itoa(int(i.Plaza))
 	if i.Name != "" {
 		labels["plaza_name"] = text.OneLine(i.Name)

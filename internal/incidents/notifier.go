@@ -230,8 +230,7 @@ func (n *Notifier) send(ctx context.Context, id string, body []byte) error {
 	}
 	answer, err := n.client.Do(r)
 	if err != nil {
-		var failed *url.Error
-		if errors.As(err, &failed) {
+		if failed, ok := errors.AsType[*url.Error](err); ok {
 			if failed.Timeout() {
 				return fmt.Errorf("no answer within %v", n.cfg.Timeout)
 			}

@@ -123,8 +123,7 @@ func (m *Maintainer) owner() bool {
 
 // failed reports a failure. An outage is reported by others; a permanent error once.
 func (m *Maintainer) failed(err error) {
-	var permanent *toll.PermanentError
-	if errors.As(err, &permanent) {
+	if permanent, ok := errors.AsType[*toll.PermanentError](err); ok {
 		m.warnOnce("old rows can't be compacted or deleted", kafka.Brief(err), "hint",
 			permanent.Hint)
 		return

@@ -3,6 +3,7 @@ package report
 import (
 	"encoding/csv"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,10 +27,8 @@ type Form struct {
 
 // CheckFormat returns a usage error for a format that is none.
 func CheckFormat(format string) error {
-	for _, known := range Formats {
-		if format == known {
-			return nil
-		}
+	if slices.Contains(Formats, format) {
+		return nil
 	}
 	return hint.Usagef("--format %q is none of %s", format, strings.Join(Formats, ", "))
 }

@@ -170,8 +170,7 @@ func (t target) fuzz(ctx context.Context, duration string, stdout io.Writer) err
 // goTool runs go and returns what it prints, without blanks around it.
 func goTool(ctx context.Context, args ...string) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", args...).Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		err = fmt.Errorf("%w\n%s", err, exit.Stderr)
 	}
 	if err != nil {

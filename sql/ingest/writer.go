@@ -281,8 +281,7 @@ func (w *Writer) commitInTurn(ctx context.Context, b *toll.Batch, published []to
 	if err == nil || sent || errors.Is(err, toll.ErrCursorMoved) {
 		return err
 	}
-	var my *mysql.MySQLError
-	if errors.As(err, &my) {
+	if my, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		if transient(my) && my.Number != db.ErrUnknown {
 			w.multi.failed.Store(true)
 			return err

@@ -124,8 +124,7 @@ func (s *Partition) storeBatch(b *builder) (Stored, error) {
 		err := s.Store.Commit(s.grace, batch, acked)
 		answered()
 		s.progress.mark(acked, err)
-		var refused *toll.RefusedError
-		if errors.As(err, &refused) {
+		if refused, ok := errors.AsType[*toll.RefusedError](err); ok {
 			undo()
 			s.Stats.Refused(s.partition, refused)
 			b.refuse(refused.Rows)

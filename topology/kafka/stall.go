@@ -137,8 +137,7 @@ func TapErrors[E error](from <-chan E, judge func(error)) <-chan E {
 
 // ConsumeError says what could not be read, in one line.
 func ConsumeError(err error) error {
-	var of *sarama.ConsumerError
-	if errors.As(err, &of) {
+	if of, ok := errors.AsType[*sarama.ConsumerError](err); ok {
 		err = fmt.Errorf("read partition %d of topic %s: %w", of.Partition, of.Topic, of.Err)
 	}
 	return Explain(err)

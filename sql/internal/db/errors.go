@@ -115,8 +115,7 @@ const (
 
 // Number returns the number of a server's error, 0 for any other.
 func Number(err error) uint16 {
-	var my *mysql.MySQLError
-	if errors.As(err, &my) {
+	if my, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		return my.Number
 	}
 	return 0
