@@ -13,7 +13,7 @@ import (
 // How fast a small server counts, about: rows of the time that is asked for, and rows that it only
 // passes over for want of the index.
 const (
-	rowsPerSecond    = 400_000
+	rowsPerSecond    = 250_000
 	skippedPerSecond = 2_000_000
 	announced        = 5 * time.Second // what takes longer is announced
 )

@@ -85,10 +85,10 @@ func (s *Survey) Cost(ctx context.Context) (Cost, error) {
 	return s.database.Cost(ctx, s.window.Scan())
 }
 
-// Rows that a small server counts in less than 8 s: with the index, and passing over those that are
-// not of the time for want of it.
+// Rows that a small server counts in about 8 s: with the index, and passing over those that are not
+// of the time for want of it.
 const (
-	AffordableRows      = 3_000_000
+	AffordableRows      = 2_000_000
 	affordableWithTable = 5_000_000
 )
 
