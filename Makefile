@@ -60,8 +60,8 @@ demo: build
 # that look at files or run commands. The command's own packages are tested with it. CI tests the command with it as well.
 PLAIN = ./codecs/... ./internal/arrows ./internal/bench/... ./internal/board ./internal/config ./internal/corpus ./internal/e2e \
 	./internal/deadletters ./internal/events ./internal/interop ./internal/model/... ./internal/projectfiles ./internal/render \
-	./internal/report ./internal/simulate ./internal/text/... ./internal/trust ./scripts/... ./sql/incidents ./sql/journeys \
-	./topology/registry ./toll/... ./web/pagetest $(if $(CI),,./cmd/...)
+	./internal/report ./internal/simulate ./internal/text/... ./internal/trust ./scripts/... ./sql/journeys \
+	./toll/... ./web/pagetest $(if $(CI),,./cmd/...)
 # Tests of other packages that search or count in one goroutine, for up to eight times as long with it.
 SINGLE = ^Test(EveryPlaza|MillionTypes|ProtocolNeedsItsRules|ProtocolRepeats)$$
 PLAIN_PACKAGES = $(shell go list $(PLAIN))
@@ -81,7 +81,7 @@ define gotest
 endef
 # End-to-end tests of what does not depend on the database server run on MariaDB alone, and so do the cases of others that are
 # about Kafka's users and rights.
-ANY_ENGINE = ^Test(ClockAhead|Compacted|Detection|EmitToReader|Emptied|EventsDated|Figures|Hostile(Batches|Sizes|Types)|Log|Mapping|OpenTransaction|OutageMetrics|Policy|Prometheus|Recover(Loop|Table)|Reload|Secrets|SchemaRegistry|SessionTimeout|ShortRetention|SkipGone|Sparse|Sums|TopicMadeAgain|UntilEnd)|^TestAccess$$/.*/^Kafka_|^TestFaults$$/^(kafka|state)-|^TestOperations$$/^drills$$/^(mismatches|partitions|topic|upgrade)$$|^TestPipeline$$/^embedded$$|^TestRights$$/.*/_on_(topic|group)_|^TestRights$$/.*/^lost$$/_on_(topic|group)_
+ANY_ENGINE = ^Test(ClockAhead|Compacted|Detection|Emptied|EventsDated|Figures|Hostile(Batches|Sizes|Types)|Log|Mapping|OpenTransaction|OutageMetrics|Policy|Prometheus|Recover(Loop|Table)|Reload|Secrets|SchemaRegistry|SessionTimeout|ShortRetention|SkipGone|Sparse|Sums|TopicMadeAgain|UntilEnd)|^TestAccess$$/.*/^Kafka_|^TestFaults$$/^(kafka|state)-|^TestOperations$$/^drills$$/^(mismatches|partitions|topic|upgrade)$$|^TestPipeline$$/^embedded$$|^TestRights$$/.*/_on_(topic|group)_|^TestRights$$/.*/^lost$$/_on_(topic|group)_
 
 .NOTPARALLEL:
 .PHONY: test test-embedded test-plain test-race test-mysql
