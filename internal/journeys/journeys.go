@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
@@ -88,7 +86,7 @@ func (s *Survey) Cost(ctx context.Context) (Cost, error) {
 // Rows that a small server counts in about 8 s: with the index, and passing over those that are not
 // of the time for want of it.
 const (
-	AffordableRows      = 2_000_000
+	AffordableRows      = 3_000_000
 	affordableWithTable = 5_000_000
 )
 
@@ -149,32 +147,8 @@ func (s *Survey) Past(ctx context.Context, scope PastScope) (*Past, error) {
 func (s *Survey) Sections(ctx context.Context, past *Past, one *journeys.Pair,
 	progress func(done, total int)) (*board.Journeys, error) {
 	j := &board.Journeys{UsualWeeks: past.Scope.Weeks, Sections: []board.Section{}}
-	var counts *journeys.Counts
-	var departures *journeys.Departures
-	none := errors.New("no journeys") // ends the other scan as well
-	scans, scanning := errgroup.WithContext(ctx)
-	scans.Go(func() (err error) {
-		j.JourneyWindow, counts, err = s.count(scanning, progress)
-		if err == nil && j.Status != board.HasJourneys {
-			return none
-		}
-		return err
-	})
-	var tooMany error
-	scans.Go(func() (err error) {
-		departures, err = s.database.Departures(scanning, s.window.End)
-		if errors.Is(err, survey.ErrTooMany) {
-			tooMany, err = err, nil
-		}
-		return err
-	})
-	switch err := scans.Wait(); {
-	case err == none:
-		return j, nil
-	case err != nil:
-		return nil, err
-	case tooMany != nil:
-		j.JourneyWindow, err = s.outcome(tooMany)
+	window, counts, departures, err := s.count(ctx, progress)
+	if j.JourneyWindow = window; err != nil || j.Status != board.HasJourneys {
 		return j, err
 	}
 	if one != nil && counts.Sections[*one] == nil && counts.Before[*one] == nil {
@@ -212,11 +186,11 @@ func (s *Survey) Sections(ctx context.Context, past *Past, one *journeys.Pair,
 
 // count counts what arrived in the window, and says whether there are journeys.
 func (s *Survey) count(ctx context.Context, progress func(done, total int)) (board.JourneyWindow,
-	*journeys.Counts, error) {
-	counts, err := s.database.Sections(ctx, s.window, s.Location(), progress)
+	*journeys.Counts, *journeys.Departures, error) {
+	counts, departures, err := s.database.Sections(ctx, s.window, s.Location(), progress)
 	w, err := s.outcome(err)
 	if err != nil || w.Status != board.HasJourneys {
-		return w, nil, err
+		return w, nil, nil, err
 	}
 	switch verdict := counts.Verdict(); verdict {
 	case journeys.HasJourneys:
@@ -227,7 +201,7 @@ func (s *Survey) count(ctx context.Context, progress func(done, total int)) (boa
 		w.Why = fmt.Sprintf("no journeys: fewer than %d vehicles passed any two plazas",
 			journeys.MinVehicles)
 	}
-	return w, counts, nil
+	return w, counts, departures, nil
 }
 
 // skips reports whether another plaza that vehicles pass is between two of the same road.

@@ -18,7 +18,7 @@ func TestAffordable(t *testing.T) {
 			return Cost{Rows: rows, Indexed: true}, nil
 		}
 	}
-	for perSecond, want := range map[int64]PastScope{20: survey.All, 75: {Weeks: 2}, 100: {Weeks: 1},
+	for perSecond, want := range map[int64]PastScope{20: survey.All, 75: {Weeks: 3}, 100: {Weeks: 2},
 		300: {}} {
 		now := Cost{Rows: perSecond * 3600 * 9 / 4, Indexed: true}
 		got, cost, err := affordable(now, costOf(perSecond*3600))

@@ -44,7 +44,7 @@ func quarter(b *testing.B, s *dbtest.Store, w journeys.Window, how string) {
 		do   func() error
 	}{
 		{"sections", func() error {
-			c, err := survey.Sections(b.Context(), w, dbtest.Berlin, nil)
+			c, _, err := survey.Sections(b.Context(), w, dbtest.Berlin, nil)
 			if err == nil && c.Verdict() != journeys.HasJourneys {
 				err = fmt.Errorf("%v", c.Verdict())
 			}
@@ -57,10 +57,6 @@ func quarter(b *testing.B, s *dbtest.Store, w journeys.Window, how string) {
 		{"through", func() error {
 			plaza := int16(7)
 			_, err := survey.Trips(b.Context(), w, &plaza, dbtest.Berlin)
-			return err
-		}},
-		{"departures", func() error {
-			_, err := survey.Departures(b.Context(), w.End)
 			return err
 		}},
 	} {

@@ -110,14 +110,13 @@ func compare(t *testing.T, s *dbtest.Store, all []toll.Event, w journeys.Window)
 			t.Errorf("%s:\ngot  %v\nwant %v", what, got, want)
 		}
 	}
-	counts, err := survey.Sections(t.Context(), w, zone, nil)
+	counts, departures, err := survey.Sections(t.Context(), w, zone, nil)
 	equal("sections", counts, journeys.Count(passages, changes, w), err)
+	equal("departures", departures, journeys.CountDepartures(passages, w.End), err)
 	for _, through := range []*int16{nil, new(int16(2))} {
 		trips, err := survey.Trips(t.Context(), w, through, zone)
 		equal("trips", trips, journeys.CountTrips(passages, changes, w, through), err)
 	}
-	departures, err := survey.Departures(t.Context(), w.End)
-	equal("departures", departures, journeys.CountDepartures(passages, w.End), err)
 	past, err := survey.Past(t.Context(), w, journeysdb.All, zone)
 	if err != nil {
 		t.Fatal(err)
@@ -244,7 +243,7 @@ func TestScanEnds(t *testing.T) {
 
 		defer journeysdb.SetMaxCells(10)()
 		w.Start -= 3600
-		if _, err := survey.Sections(t.Context(), w, dbtest.Berlin, nil); !errors.Is(err,
+		if _, _, err := survey.Sections(t.Context(), w, dbtest.Berlin, nil); !errors.Is(err,
 			journeysdb.ErrTooMany) {
 			t.Errorf("too many: %v", err)
 		}

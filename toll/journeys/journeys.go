@@ -2,8 +2,8 @@
 // same vehicle at plaza A and later at B is a journey.
 //
 // It is pure, as toll is, and stateless: what it returns depends on the events that it is given and
-// on nothing before. sql/journeys counts the same in the database, so that no vehicle's id leaves
-// it; sql/journeys.sql and sql/origins.sql are the same for people.
+// on nothing before. sql/journeys reads the passages, without the vehicles' ids; sql/journeys.sql
+// and sql/origins.sql count the same in the database.
 package journeys
 
 import (
@@ -179,36 +179,61 @@ type Seen struct {
 // from where no plaza is, whose id was not read there, or who has another id each time.
 func (s Seen) ShareFirst() float64 { return float64(s.First) / float64(max(s.Passages, 1)) }
 
-// Count counts what arrived in a window. It takes the passages of [Window.Scan] into account, and
-// leaves out others.
-func Count(passages []Passage, changes []Change, w Window) *Counts {
-	c := &Counts{Window: w, Plazas: map[int16]Seen{}}
-	passages = within(passages, w.Scan())
+// Counter counts what arrived in a window, of some vehicles after the other.
+type Counter struct {
+	window              Window
+	changes             []Change
+	plazas              map[int16]Seen
+	now, recent, before Tally
+}
+
+// NewCounter returns a counter of a window.
+func NewCounter(w Window, changes []Change) *Counter {
+	return &Counter{window: w, changes: changes, plazas: map[int16]Seen{}}
+}
+
+// Add counts what arrived in a part of the window, of vehicles all of whose passages of that part's
+// [Window.Scan] are there, as [Sort] returns them. Others are left out.
+func (c *Counter) Add(passages []Passage, part Window) {
+	passages = within(passages, part.Scan())
 	for i, p := range passages {
-		if !w.Holds(p.At) {
+		if !part.Holds(p.At) {
 			continue
 		}
-		seen := c.Plazas[p.Plaza]
+		seen := c.plazas[p.Plaza]
 		seen.Passages++
 		if i == 0 || passages[i-1].Vehicle != p.Vehicle || p.At-passages[i-1].At > MaxGap {
 			seen.First++
 		}
-		c.Plazas[p.Plaza] = seen
+		c.plazas[p.Plaza] = seen
 	}
-	var now, recent, before Tally
-	for s := range Segments(passages, changes) {
-		if w.Last().Holds(s.Arrive) {
-			recent.Add(s.Pair, s.Gap(), 1)
-		}
+	for s := range Segments(passages, c.changes) {
 		switch {
-		case w.Holds(s.Arrive):
-			now.Add(s.Pair, s.Gap(), 1)
-		case s.Arrive >= w.Start-Before && s.Gap() <= Before:
-			before.Add(s.Pair, s.Gap(), 1)
+		case part.Holds(s.Arrive):
+			if c.now.Add(s.Pair, s.Gap(), 1); c.window.Last().Holds(s.Arrive) {
+				c.recent.Add(s.Pair, s.Gap(), 1)
+			}
+		case part.Start == c.window.Start && s.Arrive >= part.Start-Before && s.Gap() <= Before:
+			c.before.Add(s.Pair, s.Gap(), 1)
 		}
 	}
-	c.Sections, c.Recent, c.Before = now.Times(), recent.Times(), before.Times()
-	return c
+}
+
+// Size returns how many different times were counted.
+func (c *Counter) Size() int { return c.now.size + c.before.size }
+
+// Counts returns what was counted.
+func (c *Counter) Counts() *Counts {
+	return &Counts{Window: c.window, Plazas: c.plazas, Sections: c.now.Times(),
+		Recent: c.recent.Times(), Before: c.before.Times()}
+}
+
+// Count counts what arrived in a window. It takes the passages of [Window.Scan] into account, and
+// leaves out others.
+func Count(passages []Passage, changes []Change, w Window) *Counts {
+	c := NewCounter(w, changes)
+	c.Add(passages, w)
+	return c.Counts()
 }
 
 // Trips is where the vehicles of a window come from and go to. It holds no ids.
@@ -221,16 +246,27 @@ type Trips struct {
 	Same map[int16]int64
 }
 
+// NewTrips returns trips that hold nothing yet.
+func NewTrips(w Window, through *int16) *Trips {
+	return &Trips{Window: w, Through: through, Cells: map[Pair]int64{}, Same: map[int16]int64{}}
+}
+
 // CountTrips counts the trips that ended in a window or, with through, passed that plaza in it. It
 // takes the passages of [Window.TripScan] into account, and leaves out others.
 func CountTrips(passages []Passage, changes []Change, w Window, through *int16) *Trips {
-	t := &Trips{Window: w, Through: through, Cells: map[Pair]int64{}, Same: map[int16]int64{}}
-	for run := range Runs(within(passages, w.TripScan()), changes) {
+	t := NewTrips(w, through)
+	t.Add(passages, changes)
+	return t
+}
+
+// Add counts the trips of further vehicles.
+func (t *Trips) Add(passages []Passage, changes []Change) {
+	for run := range Runs(within(passages, t.Window.TripScan()), changes) {
 		first, last := run[0], run[len(run)-1]
-		counts := w.Holds(last.At)
-		if through != nil {
+		counts := t.Window.Holds(last.At)
+		if t.Through != nil {
 			counts = slices.ContainsFunc(run,
-				func(p Passage) bool { return p.Plaza == *through && w.Holds(p.At) })
+				func(p Passage) bool { return p.Plaza == *t.Through && t.Window.Holds(p.At) })
 		}
 		switch {
 		case !counts:
@@ -240,7 +276,6 @@ func CountTrips(passages []Passage, changes []Change, w Window, through *int16) 
 			t.Cells[Pair{first.Plaza, last.Plaza}]++
 		}
 	}
-	return t
 }
 
 // Origins returns the trips by where they begin. Those that end where they began are not among

@@ -229,36 +229,30 @@ func NewDepartures(at toll.WallTime) *Departures {
 	return &Departures{At: at, Next: map[Pair]*[MaxGap / 60]int64{}}
 }
 
-// Add adds vehicles that left a plaza some minutes before; to is nil of those not seen since.
-func (d *Departures) Add(from int16, to *int16, minutes int, vehicles int64) {
-	if minutes < 0 || minutes >= MaxGap/60 {
-		return
-	}
-	if to == nil {
-		to = &from
-	}
-	p := Pair{from, *to}
-	if d.Next[p] == nil {
-		d.Next[p] = new([MaxGap / 60]int64)
-	}
-	d.Next[p][minutes] += vehicles
-}
-
 // CountDepartures counts what became of the vehicles that left plazas before a moment. It takes the
-// passages of the time MaxGap before into account. A vehicle that is seen next at the same plaza
-// has not left it before.
+// passages of the time MaxGap before into account.
 func CountDepartures(passages []Passage, at toll.WallTime) *Departures {
 	d := NewDepartures(at)
-	passages = within(passages, Window{at - MaxGap, at})
-	for i, p := range passages {
-		minutes := int(at-p.At-1) / 60
-		if i+1 == len(passages) || passages[i+1].Vehicle != p.Vehicle {
-			d.Add(p.Plaza, nil, minutes, 1)
-		} else if next := passages[i+1].Plaza; next != p.Plaza {
-			d.Add(p.Plaza, &next, minutes, 1)
-		}
-	}
+	d.Add(passages)
 	return d
+}
+
+// Add counts what became of further vehicles, all of whose passages are there. A vehicle that is
+// seen next at the same plaza has not left it before.
+func (d *Departures) Add(passages []Passage) {
+	passages = within(passages, Window{d.At - MaxGap, d.At})
+	for i, p := range passages {
+		pair := Pair{p.Plaza, p.Plaza}
+		if i+1 < len(passages) && passages[i+1].Vehicle == p.Vehicle {
+			if pair.To = passages[i+1].Plaza; pair.To == p.Plaza {
+				continue
+			}
+		}
+		if d.Next[pair] == nil {
+			d.Next[pair] = new([MaxGap / 60]int64)
+		}
+		d.Next[pair][(d.At-p.At-1)/60]++
+	}
 }
 
 // Bounds of what is overdue.

@@ -262,13 +262,21 @@ func (d *departures) until(m *month, at int) *Departures {
 	now := NewDepartures(end)
 	for i := range MaxGap / 60 {
 		for p, n := range d.next {
-			now.Add(p.From, &p.To, i, n[at-1-i])
+			left(now, p, i, n[at-1-i])
 		}
 		for p, n := range d.gone {
-			now.Add(p, nil, i, n[at-1-i])
+			left(now, Pair{p, p}, i, n[at-1-i])
 		}
 	}
 	return now
+}
+
+// left adds vehicles that left a plaza some minutes before.
+func left(d *Departures, p Pair, minutes int, vehicles int64) {
+	if d.Next[p] == nil {
+		d.Next[p] = new([MaxGap / 60]int64)
+	}
+	d.Next[p][minutes] += vehicles
 }
 
 // clues returns what is found on each section at the end of each minute of the last week.
@@ -561,13 +569,13 @@ func TestDetect(t *testing.T) {
 	}
 
 	// A hundred left each minute; half of them go on, until the road is closed 9 minutes ago.
-	d, two := NewDepartures(0), int16(2)
+	d := NewDepartures(0)
 	for i := range MaxGap / 60 {
 		if i > 14 {
-			d.Add(1, &two, i, 50)
-			d.Add(1, nil, i, 50)
+			left(d, Pair{1, 2}, i, 50)
+			left(d, Pair{1, 1}, i, 50)
 		} else {
-			d.Add(1, nil, i, 100)
+			left(d, Pair{1, 1}, i, 100)
 		}
 	}
 	overdue, ok := d.Overdue(Pair{1, 2}, 300)

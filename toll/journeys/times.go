@@ -17,23 +17,30 @@ type Took struct {
 }
 
 // Tally collects times, in any order. The zero value is empty.
-type Tally map[Pair]map[int32]int64
+type Tally struct {
+	took map[Pair]map[int32]int64
+	size int // different times of pairs
+}
 
 // Add adds vehicles that took a time.
 func (t *Tally) Add(p Pair, seconds int32, vehicles int64) {
-	if *t == nil {
-		*t = Tally{}
+	if t.took == nil {
+		t.took = map[Pair]map[int32]int64{}
 	}
-	if (*t)[p] == nil {
-		(*t)[p] = map[int32]int64{}
+	of := t.took[p]
+	if of == nil {
+		of = map[int32]int64{}
+		t.took[p] = of
 	}
-	(*t)[p][seconds] += vehicles
+	before := len(of)
+	of[seconds] += vehicles
+	t.size += len(of) - before
 }
 
 // Times returns what was added.
-func (t Tally) Times() map[Pair]Times {
-	all := make(map[Pair]Times, len(t))
-	for p, took := range t {
+func (t *Tally) Times() map[Pair]Times {
+	all := make(map[Pair]Times, len(t.took))
+	for p, took := range t.took {
 		all[p] = timesOf(took)
 	}
 	return all
