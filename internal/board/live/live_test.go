@@ -264,7 +264,7 @@ func TestTooCostly(t *testing.T) {
 		indexed bool
 		want    string
 	}{
-		{2_000_000, true, ""}, {2_000_001, true, "would read 2,000,001 rows"}, {200_000, false, ""},
+		{3_000_000, true, ""}, {3_000_001, true, "would read 3,000,001 rows"}, {200_000, false, ""},
 		{200_001, false, "would read all 200,001 rows"},
 	} {
 		if got := tooCostly(test.rows, test.indexed); (got == "") != (test.want == "") ||
