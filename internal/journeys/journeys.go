@@ -166,8 +166,7 @@ func (s *Survey) Sections(ctx context.Context, past *Past, one *journeys.Pair,
 	for pair := range pairs {
 		times := counts.Sections[pair]
 		// A section that becomes slow has two kinds of times for a while, as chance has many.
-		counted, tested := journeys.Sum(times, counts.Before[pair]).Counts()
-		if one == nil && (tested && !counted ||
+		if one == nil && (!journeys.Sum(times, counts.Before[pair]).Alike() ||
 			s.skips(pair, counts) && 10*times.Vehicles() < leaving[pair.From]) {
 			continue // chance, or vehicles that were not read at a plaza between
 		}

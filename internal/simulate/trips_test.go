@@ -191,7 +191,6 @@ func TestTripsWaitAtABlockage(t *testing.T) {
 	}
 }
 
-// TestTripsTurnAway: no vehicle waits for hours, so what is on the way is bounded.
 // TestTripsOfALonelyPlaza has other vehicles in each direction, also where a road has one plaza.
 func TestTripsOfALonelyPlaza(t *testing.T) {
 	cfg := tripsOf(time.Hour)
@@ -209,6 +208,7 @@ func TestTripsOfALonelyPlaza(t *testing.T) {
 	}
 }
 
+// TestTripsTurnAway: no vehicle waits for hours, so what is on the way is bounded.
 func TestTripsTurnAway(t *testing.T) {
 	cfg := tripsOf(20 * time.Hour)
 	cfg.Incidents = []simulate.Incident{{Plaza: 3, Kind: simulate.Blockage,

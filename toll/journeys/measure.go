@@ -39,7 +39,13 @@ func (t Times) Counts() (counts, tested bool) {
 	if t.Vehicles() < MinVehicles {
 		return false, false
 	}
-	return t.Randomness() < maxRandomness && t.Median() >= minSeconds, true
+	return t.Alike(), true
+}
+
+// Alike reports whether the times of a pair are as alike as those of vehicles that drive. Of a few
+// vehicles chance makes that, too.
+func (t Times) Alike() bool {
+	return t.Randomness() < maxRandomness && t.Median() >= minSeconds
 }
 
 // Verdict says whether pairs of plazas are journeys: where those that count hold at least half of
