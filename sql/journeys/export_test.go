@@ -20,3 +20,10 @@ func SetMaxCells(n int) (restore func()) {
 	maxCells = n
 	return func() { maxCells = before }
 }
+
+// SetMaxTrack bounds the list of a vehicle's passages, until what it returns is called.
+func SetMaxTrack(bytes int) (restore func()) {
+	before := maxTrack
+	maxTrack = bytes
+	return func() { maxTrack = before }
+}

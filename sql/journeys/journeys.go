@@ -268,8 +268,9 @@ func (s *Surveyor) Trips(ctx context.Context, w journeys.Window, through *int16,
 	return t, err
 }
 
-// maxTrack bounds the list of a vehicle's passages, in bytes: a million of them.
-const maxTrack = 12 << 20
+// maxTrack bounds the list of a vehicle's passages, in bytes: a million of them. It is a variable
+// for tests.
+var maxTrack = 12 << 20
 
 // block is how many passages are passed on at once.
 const block = 4096
@@ -289,8 +290,8 @@ func tracks(ctx context.Context, q db.Reader, condition string, args []any,
 		first = min(first, scan.Start)
 	}
 	where, times := during(scans)
-	query := bounded + `COUNT(*), GROUP_CONCAT(TIMESTAMPDIFF(SECOND, ?, timestamp) << 16 |
-			toll_plaza_id + 32768) FROM ` + tables.EventTable + `
+	query := bounded + `COUNT(*), GROUP_CONCAT(CONCAT(TIMESTAMPDIFF(SECOND, ?, timestamp) << 16 |
+			toll_plaza_id + 32768, ';') SEPARATOR '') FROM ` + tables.EventTable + `
 		WHERE ` + where + known + condition + ` GROUP BY vehicle_id`
 	rows, err := q.QueryContext(ctx, query, slices.Concat([]any{first.String()}, times, args)...)
 	var n int
@@ -300,7 +301,9 @@ func tracks(ctx context.Context, q db.Reader, condition string, args []any,
 	err = db.Each(rows, err, []any{&n, &list}, func() error {
 		vehicle++
 		before := len(passages)
-		for number := range bytes.SplitSeq(list, []byte{','}) {
+		// The server cuts off what is longer than it may be, also within a number.
+		whole, complete := bytes.CutSuffix(list, []byte{';'})
+		for number := range bytes.SplitSeq(whole, []byte{';'}) {
 			packed, err := strconv.ParseInt(string(number), 10, 64)
 			if err != nil {
 				return err
@@ -308,7 +311,7 @@ func tracks(ctx context.Context, q db.Reader, condition string, args []any,
 			passages = append(passages, journeys.Passage{At: first + toll.WallTime(packed>>16),
 				Vehicle: vehicle, Plaza: int16(packed&0xffff - 32768)})
 		}
-		if len(passages)-before != n {
+		if !complete || len(passages)-before != n {
 			return fmt.Errorf("one vehicle has %d rows, more than can be followed; "+
 				"a shorter window has fewer", n)
 		}

@@ -250,6 +250,31 @@ func TestScanEnds(t *testing.T) {
 	})
 }
 
+// TestTrackCutOff: a list that the server cuts off, between two numbers or within one, is refused
+// and not counted.
+func TestTrackCutOff(t *testing.T) {
+	dbtest.OnServers(t, func(t *testing.T, s *dbtest.Store) {
+		dbtest.Initialize(t, s)
+		end := dbtest.WallTime(t, "2022-06-01 08:00")
+		var rows []toll.Event
+		for i := range 3 {
+			rows = append(rows, toll.Event{Time: end - toll.WallTime(300*i) - 1, Vehicle: 1, Type: "car",
+				Plaza: int16(i)})
+		}
+		insert(t, s, rows)
+		w := journeys.Window{Start: end - 900, End: end}
+		for size := 4; size < 40; size++ {
+			restore := journeysdb.SetMaxTrack(size)
+			counts, _, err := s.Journeys().Sections(t.Context(), w, dbtest.Berlin, nil)
+			restore()
+			if err == nil && (size < 30 || len(counts.Sections) != 2) ||
+				err != nil && (size > 30 || !strings.Contains(err.Error(), "one vehicle has 3 rows")) {
+				t.Errorf("%d bytes: %v, %v", size, counts.Sections, err)
+			}
+		}
+	})
+}
+
 // await waits until a condition holds.
 func await(t *testing.T, holds func() bool) {
 	t.Helper()
