@@ -27,28 +27,43 @@ type Windows struct {
 	publish  func(plaza int16, payload []byte, done func(error)) error
 	fail     func(error)
 	horizons horizons
+	wake     chan struct{} // has a value once something waits
+	// has a value once plazas were stored of which more is due, or there is room for others
+	more chan struct{}
 
 	mu      sync.Mutex
+	zones   *toll.ZoneSet
 	plazas  map[int16]*plazaWindows // of the session
 	session int                     // counts sessions: a submission from before is not noted
-	waiting []submission
-	weight  int  // of those that wait
-	crowded bool // a plaza was passed over since the last visit began, as too much waited
-	visit   int  // counts visits
-	costly  bool // the last visit took long
-	active  bool // a plaza was passed over since the last visit began, as it had deltas before that
-	under   int  // submissions that wait, or are being stored
-	unnoted int  // plazas that are to note that a submission was stored
-	ending  bool // the stream has ended: what is open closes too, once
-	// up to where windows close by the watermark first, by a horizon from after that
-	end    *toll.Minute
-	quiet  bool          // no plaza was seen since the last visit began that has yet to close all
-	closed bool          // that was so until its end
-	wake   chan struct{} // has a value once something waits
-	// has a value once plazas were stored of which more is due, or there is room for others
-	more  chan struct{}
-	zones *toll.ZoneSet // guarded by mu
+	queue   queue
+	under   int // submissions that wait, or are being stored
+	unnoted int // plazas that are to note that a submission was stored
+	visit   visit
+	phase   phase
+	// up to where windows close by the watermark first, by a horizon from after the stream's end
+	end *toll.Minute
 }
+
+// phase is how far the stream is.
+type phase int
+
+const (
+	running phase = iota
+	ending        // no events come any more: what is open closes too, once
+	closed        // and the last visit found nothing that was open
+)
+
+// visit is what is known of a visit of all plazas, from when it begins until the next one does.
+type visit struct {
+	n       int           // counts visits
+	took    time.Duration // the visit before, until this one ends
+	crowded bool          // a plaza was passed over, as too much waited
+	active  bool          // a plaza was passed over, as it had deltas since the visit before
+	open    bool          // a plaza has yet to close all, or the stream has not ended
+}
+
+// costly reports whether visits take long.
+func (v *visit) costly() bool { return v.took > costlyVisit }
 
 // plazaWindows is where the closing of a plaza's windows stands.
 type plazaWindows struct {
@@ -79,20 +94,13 @@ const (
 	drained          // and stored; what comes later is for the next run to close
 )
 
-// submission is a closing with where it came from.
-type submission struct {
-	session int
-	closing toll.Closing
-	weight  int // about how many windows it is
-}
-
 // New returns what closes windows by a configuration. publish sends a result and calls done once;
 // fail ends the run.
 func New(cfg *Config, results Results,
 	publish func(plaza int16, payload []byte, done func(error)) error, fail func(error)) *Windows {
 	w := &Windows{cfg: cfg, results: results, publish: publish, fail: fail,
 		plazas: map[int16]*plazaWindows{}, wake: make(chan struct{}, 1), more: make(chan struct{}, 1),
-		zones: cfg.Zones()}
+		zones: cfg.Zones(), visit: visit{open: true}}
 	w.noteDue() // nothing is left of the run before
 	return w
 }
@@ -103,8 +111,8 @@ func (w *Windows) Reset() {
 	defer w.mu.Unlock()
 	clear(w.plazas)
 	w.session++
-	w.under -= len(w.waiting)
-	w.waiting, w.weight, w.unnoted = nil, 0, 0
+	w.under -= len(w.queue.waiting)
+	w.queue, w.unnoted = queue{}, 0
 	w.noteDue()
 }
 
@@ -130,7 +138,7 @@ func (w *Windows) Step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 		w.plazas[plaza] = p
 	}
 	if len(merged) > 0 {
-		p.seen = w.visit
+		p.seen = w.visit.n
 	}
 	if p.stage != idle {
 		for _, d := range merged {
@@ -148,30 +156,32 @@ func (w *Windows) Step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 		changed = true
 	}
 	if p.stage == submitted {
-		w.quiet = w.quiet && p.drain == drained
+		w.looked(p)
 		return changed
 	}
 	h := w.horizons.of(plaza, s)
 	if h == nil {
 		if newest := w.horizons.newest(); newest == nil || s.Epoch >= newest.Epoch {
-			w.quiet = w.quiet && p.drain == drained // else it is not known yet whether all was merged
+			w.looked(p) // else it is not known yet whether all was merged
 		}
-		if fresh {
-			delete(w.plazas, plaza)
-		}
+	} else if w.queue.full() {
+		w.visit.crowded = true
+		w.looked(p)
+	} else {
+		w.submit(plaza, s, p, h, fresh)
 		return changed
 	}
-	if w.weight >= maxWaitingWeight {
-		w.crowded = true
-		w.quiet = w.quiet && p.drain == drained
-		if fresh {
-			delete(w.plazas, plaza)
-		}
-		return changed
+	if fresh {
+		delete(w.plazas, plaza)
 	}
+	return changed
+}
+
+// submit submits what is due of a plaza by a horizon, if anything is.
+func (w *Windows) submit(plaza int16, s *toll.State, p *plazaWindows, h *Horizon, fresh bool) {
 	closer := toll.Closer{Kinds: w.cfg.Windows, Zone: w.zones.Of(plaza)}
-	until, ending := h.until, w.ending && h.ending && p.drain != drained
-	if ending {
+	until, all := h.until, w.phase != running && h.ending && p.drain != drained
+	if all {
 		if w.end == nil {
 			w.end = &h.until
 		}
@@ -179,7 +189,7 @@ func (w *Windows) Step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 	}
 	var closing toll.Closing
 	due := false
-	if ending && s.Done >= until {
+	if all && s.Done >= until {
 		closing, due = closer.CloseAll(plaza, s)
 		p.drain, p.until = draining, s.Done
 	} else if closing, due = closer.Close(plaza, s, until, h.all); due {
@@ -192,17 +202,19 @@ func (w *Windows) Step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 	if p.drain == draining && !due {
 		p.drain = drained
 	}
-	w.quiet = w.quiet && p.drain == drained
+	w.looked(p)
 	if due {
 		p.stage = submitted
-		h := submission{w.session, closing, closing.Weight(w.cfg.Windows)}
-		w.waiting = append(w.waiting, h)
-		w.weight += h.weight
+		w.queue.add(submission{w.session, closing, closing.Weight(w.cfg.Windows)})
 		w.under++
 		w.noteDue()
 		wait.Signal(w.wake)
 	}
-	return changed
+}
+
+// looked notes whether a plaza that was looked at, or passed over, has closed all.
+func (w *Windows) looked(p *plazaWindows) {
+	w.visit.open = w.visit.open || p == nil || p.drain != drained
 }
 
 // Wants reports whether a visit may do anything for a plaza. Else its state need not be read, which
@@ -213,18 +225,18 @@ func (w *Windows) Wants(plaza int16) bool {
 	defer w.mu.Unlock()
 	p := w.plazas[plaza]
 	switch {
-	case w.costly && p != nil && p.seen >= w.visit-1 && !p.more && !w.ending:
-		w.active = true
+	case w.visit.costly() && p != nil && p.seen >= w.visit.n-1 && !p.more && w.phase == running:
+		w.visit.active = true
 		return false
 	case p != nil && p.stage == stored:
 		return true // for the state to take note
 	case p != nil && p.stage == submitted: // it is waited for
-	case w.weight >= maxWaitingWeight:
-		w.crowded = true
+	case w.queue.full():
+		w.visit.crowded = true
 	default:
 		return true
 	}
-	w.quiet = w.quiet && p != nil && p.drain == drained
+	w.looked(p)
 	return false
 }
 
@@ -242,37 +254,19 @@ func (p *plazaWindows) changed(panes []toll.Pane) {
 func (w *Windows) wantsVisit() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.unnoted > 0 || w.ending || w.active || w.crowded && w.roomy()
+	return w.unnoted > 0 || w.phase != running || w.visit.active ||
+		w.visit.crowded && w.queue.roomy()
 }
-
-// roomy reports whether it is worth a visit to submit more.
-func (w *Windows) roomy() bool { return w.weight < maxWaitingWeight/2 }
-
-// maxStore and maxStoreWeight bound what is stored in one transaction: plazas, and about how
-// many windows.
-const (
-	maxStore       = 200
-	maxStoreWeight = 10_000
-)
-
-// maxWaitingWeight bounds what waits: about how many windows, of some 250 bytes each.
-const maxWaitingWeight = 5 * maxStoreWeight
 
 // take takes submissions to be stored.
 func (w *Windows) take() []submission {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n, weight := 0, 0
-	for n < min(len(w.waiting), maxStore) && (n == 0 || weight < maxStoreWeight) {
-		weight += w.waiting[n].weight
-		n++
-	}
-	taken := w.waiting[:n:n]
-	w.waiting, w.weight = w.waiting[n:], w.weight-weight
-	if w.crowded && w.roomy() {
+	taken := w.queue.take()
+	if w.visit.crowded && w.queue.roomy() {
 		wait.Signal(w.more)
 	}
-	if len(w.waiting) > 0 {
+	if len(w.queue.waiting) > 0 {
 		wait.Signal(w.wake)
 	}
 	return taken
@@ -404,34 +398,38 @@ func (w *Windows) locationOf(plaza int16) *time.Location {
 func (w *Windows) beginVisit() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.quiet, w.crowded, w.active = w.ending, false, false
-	w.visit++
+	w.visit = visit{n: w.visit.n + 1, took: w.visit.took, open: w.phase == running}
 }
 
 func (w *Windows) endVisit(complete bool, took time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.costly = took > costlyVisit
-	w.crowded = w.crowded || !complete
-	w.closed = complete && w.quiet
+	w.visit.took = took
+	w.visit.crowded = w.visit.crowded || !complete
+	if w.phase != running {
+		w.phase = ending
+		if complete && !w.visit.open {
+			w.phase = closed
+		}
+	}
 }
 
 // End closes what is open too, each plaza's windows once.
 func (w *Windows) End() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ending = true
+	w.phase = max(w.phase, ending)
 }
 
 func (w *Windows) isEnding() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.ending
+	return w.phase != running
 }
 
 // AllClosed reports whether the last visit found that all was closed since the stream ended.
 func (w *Windows) AllClosed() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.closed
+	return w.phase == closed
 }

@@ -56,20 +56,20 @@ func TestWindowsCrowded(t *testing.T) {
 	if n := visit(); n > 0 {
 		t.Errorf("%d states were read although nothing can be done for them", n)
 	}
-	if !w.crowded || w.wantsVisit() {
-		t.Fatalf("crowded %v, and wants a visit %v, while nothing is stored", w.crowded, w.wantsVisit())
+	if !w.visit.crowded || w.wantsVisit() {
+		t.Fatalf("crowded %v, and wants a visit %v, while nothing is stored", w.visit.crowded, w.wantsVisit())
 	}
 	closed := map[int16]int{}
-	for rounds := 0; len(w.waiting) > 0 || w.wantsVisit(); rounds++ {
+	for rounds := 0; len(w.queue.waiting) > 0 || w.wantsVisit(); rounds++ {
 		if rounds > 2*plazas {
-			t.Fatalf("%d plazas wait, and nothing goes on", len(w.waiting))
+			t.Fatalf("%d plazas wait, and nothing goes on", len(w.queue.waiting))
 		}
 		heaviest := 0
-		for _, h := range w.waiting {
+		for _, h := range w.queue.waiting {
 			heaviest = max(heaviest, h.weight)
 		}
-		if w.weight >= maxWaitingWeight+heaviest {
-			t.Fatalf("what waits weighs %d", w.weight)
+		if w.queue.weight >= maxWaitingWeight+heaviest {
+			t.Fatalf("what waits weighs %d", w.queue.weight)
 		}
 		taken := w.take()
 		for _, h := range taken {
@@ -83,8 +83,8 @@ func TestWindowsCrowded(t *testing.T) {
 			t.Errorf("plaza %d: %d windows were submitted, want %d", i, n, minutes)
 		}
 	}
-	if w.weight != 0 || w.under != 0 || w.unnoted != 0 {
-		t.Errorf("in the end %d, %d, %d", w.weight, w.under, w.unnoted)
+	if w.queue.weight != 0 || w.under != 0 || w.unnoted != 0 {
+		t.Errorf("in the end %d, %d, %d", w.queue.weight, w.under, w.unnoted)
 	}
 }
 
@@ -105,7 +105,7 @@ func TestEndUnderLoad(t *testing.T) {
 	}
 	send()
 	s.drain(0)
-	s.windows.ending = true
+	s.windows.End()
 	s.observe()
 	for n := 0; ; n++ {
 		s.windows.beginVisit()
@@ -257,7 +257,7 @@ func TestClosingStalled(t *testing.T) {
 	}
 	hand := func() {
 		w.mu.Lock()
-		w.waiting, w.under = append(w.waiting, submission{w.session, toll.Closing{Plaza: 1}, 1}), w.under+
+		w.queue.waiting, w.under = append(w.queue.waiting, submission{w.session, toll.Closing{Plaza: 1}, 1}), w.under+
 			1
 		w.noteDue()
 		w.mu.Unlock()

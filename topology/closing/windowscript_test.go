@@ -223,10 +223,10 @@ func (s *stream) step(plaza int16, state *toll.State, merged ...*toll.Delta) boo
 	if s.fault == forgetsAgain {
 		merged = nil
 	}
-	before := len(s.windows.waiting)
+	before := len(s.windows.queue.waiting)
 	changed := s.windows.Step(plaza, state, merged...)
-	if len(s.windows.waiting) > before && s.fault != noFault {
-		closing := s.windows.waiting[before].closing
+	if len(s.windows.queue.waiting) > before && s.fault != noFault {
+		closing := s.windows.queue.waiting[before].closing
 		switch {
 		case s.fault == cleansEarly:
 			state.Dirty, changed = nil, true
@@ -260,7 +260,7 @@ func (s *stream) observe() *Horizon {
 			}
 			return done, nil
 		}))
-	h.ending = s.windows.ending
+	h.ending = s.windows.isEnding()
 	s.windows.horizons.add(h)
 	return h
 }
@@ -289,7 +289,7 @@ func (s *stream) closeDue() {
 		for _, p := range s.inOrder() {
 			again = s.visit(p) || again
 		}
-		again = again || len(s.windows.waiting) > 0
+		again = again || len(s.windows.queue.waiting) > 0
 		s.storeResults()
 	}
 }
@@ -321,11 +321,11 @@ func (s *stream) all() []int {
 
 // end ends the stream once all was merged: what is open closes.
 func (s *stream) end() error {
-	if s.windows.ending { // each run ends once
+	if s.windows.isEnding() { // each run ends once
 		s.windows.Reset()
 		s.windows.end = nil
 	}
-	s.windows.ending = true
+	s.windows.End()
 	s.observe()
 	for range 1000 {
 		s.windows.beginVisit()
@@ -775,7 +775,7 @@ func (s *windowScript) replay(rows int) {
 			s.stream.closeDue()
 		}
 	}
-	if before.windows.ending {
+	if before.windows.isEnding() {
 		if err := s.stream.end(); err != nil {
 			s.fail("%v", err)
 		}
@@ -1333,7 +1333,7 @@ func TestEndWaitsForWhatIsNotMerged(t *testing.T) {
 	}
 	s.sources[0].append(toll.Event{Time: at, Type: "car", Plaza: 4000}, time.Unix(0, 0))
 	s.drain(0)
-	s.windows.ending = true
+	s.windows.End()
 	if visit() {
 		t.Fatal("ended before a watermark was read")
 	}
