@@ -3,6 +3,7 @@ package verify_test
 import (
 	"context"
 	"errors"
+	"hash/crc32"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -204,4 +205,39 @@ func TestWindowColumnsAroundChanges(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestRowText: the text that checksums are made of is UTF-8 whatever the column is of, and leaves
+// out what is NULL, in rows that only others write as well.
+func TestRowText(t *testing.T) {
+	dbtest.OnServers(t, func(t *testing.T, s *dbtest.Store) {
+		for charset, vehicleType := range map[string]string{"latin1": "Täxi", "utf8mb4": "汽车🚕"} {
+			dbtest.Exec(t, s, `DROP TABLE IF EXISTS livetolldata`)
+			dbtest.Exec(t, s, `create table livetolldata(timestamp datetime, vehicle_id int,
+				vehicle_type char(15), toll_plaza_id smallint) character set `+charset)
+			for _, c := range []struct {
+				values []any
+				want   string
+			}{
+				{[]any{"2022-02-10 10:23:02", 3728373, vehicleType, 4856},
+					"2022-02-10 10:23:02,3728373," + vehicleType + ",4856"},
+				{[]any{"1000-01-01", -5, "a,b  c", -1}, "1000-01-01 00:00:00,-5,a,b  c,-1"},
+				{[]any{nil, math.MaxInt32, "", math.MaxInt16}, "2147483647,,32767"},
+				{[]any{nil, nil, vehicleType, nil}, vehicleType},
+				{[]any{nil, nil, nil, nil}, ""},
+			} {
+				dbtest.Exec(t, s, `DELETE FROM livetolldata`)
+				dbtest.Exec(t, s, `INSERT INTO livetolldata VALUES (?, ?, ?, ?)`, c.values...)
+				var got string
+				var sum int64
+				query := `SELECT ` + tables.RowText + `, CRC32(` + tables.RowText + `) FROM livetolldata`
+				if err := s.DB.QueryRowContext(t.Context(), query).Scan(&got, &sum); err != nil {
+					t.Fatal(err)
+				}
+				if got != c.want || sum != int64(crc32.ChecksumIEEE([]byte(c.want))) {
+					t.Errorf("%s: %q with checksum %d, want %q", charset, got, sum, c.want)
+				}
+			}
+		}
+	})
 }

@@ -20,9 +20,10 @@ const EventTable = "livetolldata"
 const NullPlaza = -32769
 
 // RowText is the text of a row that checksums are made of: 2022-02-10 10:23:02,3728373,car,4856.
-// The writer makes the same text of an event.
-const RowText = `CONCAT_WS(',', CAST(timestamp AS CHAR), vehicle_id,
-	CONVERT(vehicle_type USING utf8mb4), toll_plaza_id)`
+// The writer makes the same text of an event. It is of utf8mb4 whatever vehicle_type is of, since
+// the separator's collation is explicit: converting each column takes MariaDB twice as long.
+const RowText = `CONCAT_WS(_utf8mb4',' COLLATE utf8mb4_bin,
+	timestamp, vehicle_id, vehicle_type, toll_plaza_id)`
 
 // SumOfRows is the sum of rows' checksums. SUM of integers may be a float, which is wrong beyond
 // 2^53.
