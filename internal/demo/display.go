@@ -150,7 +150,7 @@ func drawTable(w io.Writer, plazas []board.Plaza) {
 			flow, state = p.FlowPerHour.String(), p.State.String()
 		}
 		if p.VC != nil {
-			vc = text.Full(*p.VC)
+			vc = render.Full(*p.VC)
 		}
 		t.AppendRow([]any{p.ID, p.Name, flow, vc, state, quarterLine(p), text.Number(p.Total),
 			render.PlazaVerdict(p)})

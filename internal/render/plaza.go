@@ -128,7 +128,7 @@ func writeMeasure(t *strings.Builder, b *board.Board, p *board.Plaza, history *b
 		"vehicles/h, " + board.ClockSpan(p.Location, quarter.Start.Time(), quarter.End.Time(), b.Now())}}
 	vc := table.Figure{"of capacity", "-", "not known: the plazas file names no lanes"}
 	if m.VC != nil && m.Capacity != nil {
-		vc = table.Figure{"of capacity", text.Round(math.Floor(100**m.VC + 1e-9)),
+		vc = table.Figure{"of capacity", text.Round(traffic.Percent(*m.VC)),
 			fmt.Sprintf("%%, throughput of %s pc/h over a capacity of %s pc/h", text.Round(m.Throughput),
 				text.Round(*m.Capacity))}
 	}
@@ -185,7 +185,7 @@ func writeChanges(t *strings.Builder, b *board.Board, p *board.Plaza, changes []
 		change = append(change, fmt.Sprintf("%s → %s", c.From, c.To))
 		out := text.Round(c.Measure.FlowPerHour) + " vehicles/h"
 		if c.Measure.VC != nil {
-			out += ", " + text.Full(*c.Measure.VC) + " of cap."
+			out += ", " + Full(*c.Measure.VC) + " of cap."
 		}
 		if c.Measure.Z != nil {
 			out += ", z " + text.Signed(*c.Measure.Z)

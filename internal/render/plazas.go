@@ -329,7 +329,7 @@ func plazaFields(b *board.Board, shown []board.Plaza, order string) []table.Fiel
 		}
 		return "?"
 	})
-	addFigure(1, ColumnVC, func(p *board.Plaza) *float64 { return p.VC }, text.Full)
+	addFigure(1, ColumnVC, func(p *board.Plaza) *float64 { return p.VC }, Full)
 	if has(func(p *board.Plaza) bool { return p.CapacityWrong }) {
 		add(1, table.Left(columnWrong), func(p *board.Plaza) string {
 			if p.CapacityWrong {
@@ -353,7 +353,7 @@ func plazaFields(b *board.Board, shown []board.Plaza, order string) []table.Fiel
 			return text.Number(count)
 		})
 	}
-	add(4, table.Right("last"), func(p *board.Plaza) string { return lastEvent(b, p) })
+	add(4, table.Right("last"), func(p *board.Plaza) string { return LastEvent(b, p) })
 	add(3, table.Left("verdict"), PlazaVerdict)
 	for i, c := range b.Types() {
 		if i < maxShares {
@@ -364,6 +364,9 @@ func plazaFields(b *board.Board, shown []board.Plaza, order string) []table.Fiel
 	}
 	return fields
 }
+
+// Full writes throughput over capacity in per cent.
+func Full(vc float64) string { return text.Round(traffic.Percent(vc)) + " %" }
 
 // stateMark returns a plaza's state, with a mark where someone should look at it: ▲ for too much
 // for the capacity, ▼ and △ for less and more than usual.
@@ -441,16 +444,17 @@ func PlazaVerdict(p *board.Plaza) string {
 	return "exact"
 }
 
-// lastEvent returns a plaza's last event: its time, or its date where that is not the stream's.
-func lastEvent(b *board.Board, p *board.Plaza) string {
+// LastEvent writes a plaza's last event by the plaza's clock: its time, or its date where that is
+// not the stream's.
+func LastEvent(b *board.Board, p *board.Plaza) string {
 	if p.LastEvent == nil {
 		return "-"
 	}
-	date := p.LastEvent.In(b.Location).Format(time.DateOnly)
-	if b.Now().Time().In(b.Location).Format(time.DateOnly) != date {
+	at := p.LastEvent.In(p.Location)
+	if date := at.Format(time.DateOnly); b.Now().Time().In(p.Location).Format(time.DateOnly) != date {
 		return date
 	}
-	return p.LastEvent.In(b.Location).Format(time.TimeOnly)
+	return at.Format(time.TimeOnly)
 }
 
 // maxShares is the most types whose shares are listed.

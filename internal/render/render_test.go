@@ -470,6 +470,39 @@ not verified: rows not read
 		"  plaza 4000: too; many\n")
 }
 
+func TestFull(t *testing.T) {
+	for x, want := range map[float64]string{0: "0 %", 0.998: "99 %", 1: "100 %", 0.29: "29 %",
+		1.0999: "109 %", 12.34: "1,234 %"} {
+		if got := Full(x); got != want {
+			t.Errorf("%v: %s, want %s", x, got, want)
+		}
+	}
+}
+
+// TestLastEvent shows times by the clock of the plaza, and dates where these are not those that it
+// shows now: 23:30 in UTC is 00:30 of the next day further east.
+func TestLastEvent(t *testing.T) {
+	now := time.Date(2026, 3, 2, 23, 30, 0, 0, time.UTC)
+	b := &board.Board{Location: time.UTC, StreamTime: &now}
+	east := time.FixedZone("east", 3600)
+	for _, c := range []struct {
+		clock *time.Location
+		ago   time.Duration
+		want  string
+	}{
+		{time.UTC, 5 * time.Minute, "23:25:00"}, {time.UTC, 24 * time.Hour, "2026-03-01"},
+		{east, 5 * time.Minute, "00:25:00"}, {east, time.Hour, "2026-03-02"},
+	} {
+		p := &board.Plaza{Location: c.clock, LastEvent: new(now.Add(-c.ago))}
+		if got := LastEvent(b, p); got != c.want {
+			t.Errorf("%v ago in %v: %s, want %s", c.ago, c.clock, got, c.want)
+		}
+	}
+	if got := LastEvent(b, &board.Plaza{Location: east}); got != "-" {
+		t.Errorf("no event: %s", got)
+	}
+}
+
 func TestViewSort(t *testing.T) {
 	f := newViewFixture(t)
 	f.congested()

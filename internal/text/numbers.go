@@ -72,9 +72,6 @@ func Rounded(x float64, decimals int) float64 {
 	return math.Round(x*scale)/scale + 0
 }
 
-// Full writes throughput over capacity in per cent, rounded down: 99.8 % is not full.
-func Full(vc float64) string { return Round(math.Floor(vc*100+1e-9)) + " %" }
-
 // Signed writes a z-score: +1.3, −7.4, 0.0.
 func Signed(x float64) string {
 	text := fmt.Sprintf("%.1f", math.Abs(x))

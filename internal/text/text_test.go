@@ -65,12 +65,6 @@ func TestMinutes(t *testing.T) {
 }
 
 func TestRounding(t *testing.T) {
-	for x, want := range map[float64]string{0: "0 %", 0.998: "99 %", 1: "100 %", 0.29: "29 %",
-		1.0999: "109 %", 12.34: "1,234 %"} {
-		if got := Full(x); got != want {
-			t.Errorf("%v: %s, want %s", x, got, want)
-		}
-	}
 	for x, want := range map[float64]string{0: "0.0", -0.04: "0.0", 0.05: "+0.1", -7.44: "−7.4",
 		12: "+12.0"} {
 		if got := Signed(x); got != want {

@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/render"
@@ -30,7 +29,7 @@ type column struct {
 	key     string // that sorts by it: a letter of its name; empty for none
 	rank    int    // the lower, the more it matters; what is of rank 0 always stays
 	up      bool   // whether the lowest goes first, unless reversed
-	cell    func(p *plazaRow, today string) string
+	cell    func(p *plazaRow, b *board.Board) string
 	style   func(p *plazaRow) style // nil for plain
 	by      string                  // what it is sorted by, of [board.Figures]; empty for the name
 }
@@ -69,30 +68,32 @@ const mostTrend = board.SparklineQuarters - 1
 
 var tableColumns = []column{
 	{Column: table.Right("plaza"), meaning: "number of the plaza", key: "p", up: true,
-		cell: func(p *plazaRow, _ string) string { return render.PlazaName(p.ID) },
+		cell: func(p *plazaRow, _ *board.Board) string { return render.PlazaName(p.ID) },
 		by:   "id"},
 	{Column: table.Left("name"), meaning: "its name", key: "n", rank: 4, up: true,
-		cell: func(p *plazaRow, _ string) string { return ellipsed(text.Cell(p.Name), render.MaxName) }},
+		cell: func(p *plazaRow, _ *board.Board) string {
+			return ellipsed(text.Cell(p.Name), render.MaxName)
+		}},
 	{Column: table.Left("state"), meaning: "how urgent it is", key: "s",
-		cell:  func(p *plazaRow, _ string) string { return stateWords(p.State) },
+		cell:  func(p *plazaRow, _ *board.Board) string { return stateWords(p.State) },
 		style: func(p *plazaRow) style { return stateStyle(p.State) },
 		by:    "state"},
 	{Column: table.Right(render.ColumnFlow), key: "f", rank: 1,
-		cell: func(p *plazaRow, _ string) string { return p.FlowPerHour.String() },
+		cell: func(p *plazaRow, _ *board.Board) string { return p.FlowPerHour.String() },
 		by:   board.ByFlow},
 	{Column: table.Right(render.ColumnVC), key: "c", rank: 2,
-		cell: func(p *plazaRow, _ string) string {
+		cell: func(p *plazaRow, _ *board.Board) string {
 			if p.CapacityWrong {
-				return known(p.VC, text.Full) + "!"
+				return known(p.VC, render.Full) + "!"
 			}
-			return known(p.VC, text.Full)
+			return known(p.VC, render.Full)
 		},
 		by: board.ByVC},
 	{Column: table.Right("heavy"), meaning: "share of heavy vehicles", key: "h", rank: 6,
-		cell: func(p *plazaRow, _ string) string { return known(p.HeavyShare, sharePercent) },
+		cell: func(p *plazaRow, _ *board.Board) string { return known(p.HeavyShare, sharePercent) },
 		by:   "heavy"},
 	{Column: table.Right(render.ColumnZ), key: "z", rank: 5,
-		cell: func(p *plazaRow, _ string) string { return known(p.Z, text.Signed) },
+		cell: func(p *plazaRow, _ *board.Board) string { return known(p.Z, text.Signed) },
 		style: func(p *plazaRow) style {
 			if p.Z != nil && math.Abs(*p.Z) >= 3 {
 				return strong
@@ -102,22 +103,13 @@ var tableColumns = []column{
 		by: board.ByDeviation},
 	{Column: table.Left(trendName), rank: 7}, // its cells depend on the room, see trend
 	{Column: table.Right("total"), meaning: "vehicles since the beginning", key: "t", rank: 9,
-		cell: func(p *plazaRow, _ string) string { return text.Number(p.Total) },
+		cell: func(p *plazaRow, _ *board.Board) string { return text.Number(p.Total) },
 		by:   board.ByTotal},
 	{Column: table.Right("last"), meaning: "the last event", key: "l", rank: 8,
-		cell: func(p *plazaRow, today string) string {
-			if p.LastEvent == nil {
-				return "-"
-			}
-			if at := p.LastEvent.In(p.Location); at.Format(time.DateOnly) == today {
-				return at.Format(time.TimeOnly)
-			} else {
-				return at.Format(time.DateOnly)
-			}
-		},
-		by: "last"},
+		cell: func(p *plazaRow, b *board.Board) string { return render.LastEvent(b, p.Plaza) },
+		by:   "last"},
 	{Column: table.Left("verdict"), meaning: "verification of the plaza", key: "d", rank: 3,
-		cell: func(p *plazaRow, _ string) string { return plazaVerdictWords(p.Plaza) },
+		cell: func(p *plazaRow, _ *board.Board) string { return plazaVerdictWords(p.Plaza) },
 		style: func(p *plazaRow) style {
 			switch p.Verification.Status {
 			case board.Mismatch:
@@ -191,12 +183,12 @@ func (k sortKey) compare(p, q *plazaRow) int {
 	return cmp.Or(order, board.CompareTies(p.Plaza, q.Plaza))
 }
 
-// newPlazaRow prepares a plaza for the table. today is the date of the stream's time.
-func newPlazaRow(p *board.Plaza, today string) plazaRow {
+// newPlazaRow prepares a plaza of a board for the table.
+func newPlazaRow(b *board.Board, p *board.Plaza) plazaRow {
 	row := plazaRow{Plaza: p, cells: make([]string, len(tableColumns))}
 	for i := range tableColumns {
 		if cell := tableColumns[i].cell; cell != nil {
-			row.cells[i] = cell(&row, today)
+			row.cells[i] = cell(&row, b)
 		}
 	}
 	row.search = strings.ToLower(strings.Join([]string{
@@ -226,27 +218,15 @@ type placedColumn struct {
 // placeColumns returns the columns that there is room for, in their order. widths are those of all
 // columns.
 func placeColumns(widths []int, room int) []placedColumn {
-	ranked := make([]int, len(tableColumns))
-	for i := range ranked {
-		ranked[i] = i
-	}
-	slices.SortStableFunc(ranked, func(i, j int) int {
-		return cmp.Compare(tableColumns[i].rank, tableColumns[j].rank)
-	})
+	most, room := table.Fit(len(widths), func(i int) (rank, width int) {
+		return tableColumns[i].rank, widths[i]
+	}, room+table.Gap) // the last column needs none behind it
 	var placed []placedColumn
-	room += table.Gap // the last column needs none behind it
-	for _, i := range ranked {
-		if widths[i] == 0 {
-			continue
+	for i := range tableColumns {
+		if c := &tableColumns[i]; widths[i] > 0 && c.rank <= most {
+			placed = append(placed, placedColumn{c, i, widths[i]})
 		}
-		room -= widths[i] + table.Gap
-		if tableColumns[i].rank > 0 && room < 0 {
-			room += widths[i] + table.Gap
-			break
-		}
-		placed = append(placed, placedColumn{&tableColumns[i], i, widths[i]})
 	}
-	slices.SortFunc(placed, func(p, q placedColumn) int { return cmp.Compare(p.index, q.index) })
 	for i := range placed {
 		if placed[i].Name == trendName {
 			placed[i].width += min(max(room, 0), mostTrend-placed[i].width)

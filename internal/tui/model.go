@@ -144,12 +144,7 @@ func (m *model) show(b *board.Board, err error, now time.Time) {
 	m.board = b
 	m.rows = m.rows[:0]
 	for i := range b.Plazas {
-		p := &b.Plazas[i]
-		today := ""
-		if b.StreamTime != nil {
-			today = b.StreamTime.In(p.Location).Format(time.DateOnly)
-		}
-		m.rows = append(m.rows, newPlazaRow(p, today))
+		m.rows = append(m.rows, newPlazaRow(b, &b.Plazas[i]))
 	}
 	m.measure()
 	m.arrange()

@@ -13,6 +13,7 @@ import (
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // row returns the plaza of the page, nil where the board does not have it.
@@ -118,7 +119,7 @@ func (p *plazaPage) measures() {
 	figures := []table.Figure{{"flow", p.p.FlowPerHour.String(), unit}}
 	vc := table.Figure{render.ColumnVC, "-", "capacity not known"}
 	if p.p.VC != nil && p.p.Capacity != nil {
-		vc = table.Figure{render.ColumnVC, text.Round(math.Floor(100**p.p.VC + 1e-9)),
+		vc = table.Figure{render.ColumnVC, text.Round(traffic.Percent(*p.p.VC)),
 			fmt.Sprintf("%% of %s pc/h", text.Round(*p.p.Capacity))}
 		if p.p.CapacityWrong {
 			vc[2] += ", which looks wrong"

@@ -335,10 +335,8 @@ func why(s State, quiet int, overrun *Overrun, m *Measure) string {
 		if m.Lanes == 1 {
 			lanes = "1 lane"
 		}
-		// Rounded down: 99.8 % is not full.
 		text := fmt.Sprintf("throughput %s pc/h is %s %% of the capacity of %s pc/h (%s)",
-			grouped(m.Throughput),
-			grouped(math.Floor(*m.VC*100+1e-9)), grouped(*m.Capacity), lanes)
+			grouped(m.Throughput), grouped(Percent(*m.VC)), grouped(*m.Capacity), lanes)
 		switch {
 		case m.overCapacity():
 			text += ", which looks too low: check lanes and capacity_per_lane in the plazas file"

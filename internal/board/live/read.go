@@ -358,7 +358,7 @@ func (c *capacityBounds) of(ctx context.Context, store *sql.Store,
 	quarters := make([]traffic.QuarterFlow, 0, len(windows))
 	for i := range windows {
 		if w := &windows[i]; w.End-w.Start == toll.Quarter {
-			quarters = append(quarters, traffic.QuarterFlow{Start: w.Start, Cars: eq.Cars(w.Types)})
+			quarters = append(quarters, traffic.QuarterFlow{Start: w.Start, Cars: eq.PassengerCars(w.Types)})
 		}
 	}
 	next := capacityBound{at: time.Now()}

@@ -4,6 +4,7 @@ package table
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -125,29 +126,33 @@ func (f *Field) width() int {
 	for _, cell := range f.Cells {
 		widest = max(widest, text.StringWidth(cell))
 	}
-	return widest + Gap
+	return widest
+}
+
+// Fit returns the highest rank of n columns that there is room for, and how much room is left: by
+// rank, up to the first that does not fit. A column without a width takes no room.
+func Fit(n int, column func(i int) (rank, width int), room int) (most, left int) {
+	taken := map[int]int{} // by rank
+	for i := range n {
+		if rank, width := column(i); width > 0 {
+			taken[rank] += width + Gap
+		}
+	}
+	for _, rank := range slices.Sorted(maps.Keys(taken)) {
+		if rank > 0 && taken[rank] > room {
+			break
+		}
+		most, room = rank, room-taken[rank]
+	}
+	return most, room
 }
 
 // Fitting returns the fields that there is room for, in their order: by rank, up to the first that
 // does not fit.
 func Fitting(fields []Field, width int) []Field {
-	ranks := make([]int, 0, len(fields))
-	for i := range fields {
-		ranks = append(ranks, fields[i].Rank)
-	}
-	slices.Sort(ranks)
-	most := 0
-	for _, rank := range slices.Compact(ranks) {
-		for i := range fields {
-			if fields[i].Rank == rank {
-				width -= fields[i].width()
-			}
-		}
-		if rank > 0 && width < 0 {
-			break
-		}
-		most = rank
-	}
+	most, _ := Fit(len(fields), func(i int) (rank, width int) {
+		return fields[i].Rank, fields[i].width()
+	}, width)
 	return slices.DeleteFunc(slices.Clone(fields), func(f Field) bool { return f.Rank > most })
 }
 
