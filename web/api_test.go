@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"unicode"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/web/serve"
@@ -34,7 +36,8 @@ func TestBoard(t *testing.T) {
 			Plazas: []board.Plaza{
 				{ID: 4856, Name: "Boughton", Road: "I-355", PositionKm: new(20.1), Lanes: 4,
 					Timezone: "America/Chicago", State: traffic.Busy, Since: &at, Why: "why",
-					Total: 7, FlowPerHour: 512, VC: new(1.0 / 3), Z: new(math.NaN()), Throughput: new(math.Inf(1)),
+					Total: 7, FlowPerHour: 512,
+					Measures:  board.Measures{VC: new(1.0 / 3), Z: new(math.NaN()), Throughput: new(math.Inf(1))},
 					Usual:     &traffic.Usual{Median: 120, MAD: 4.5, N: 8},
 					LastEvent: &at, Sparkline: []*int64{nil, new(int64(2))},
 					Verification: board.PlazaVerification{Status: board.InFlight,
@@ -121,18 +124,39 @@ func TestETagAndCompression(t *testing.T) {
 	r.Want(200, r.Get("/api/v1/plazas", "If-None-Match", before))
 }
 
+// TestMeasures finds a measure that is neither rounded nor a column of the CSV.
+func TestMeasures(t *testing.T) {
+	p := board.Plaza{Timezone: "UTC"}
+	all := reflect.ValueOf(&p.Measures).Elem()
+	for i := range all.NumField() {
+		all.Field(i).Set(reflect.ValueOf(new(math.NaN())))
+		name := all.Type().Field(i).Tag.Get("json")
+		if !slices.ContainsFunc(csvColumns, func(c text.CSVColumn[board.Plaza]) bool {
+			return c.Name == name
+		}) {
+			t.Errorf("the CSV lacks %s", name)
+		}
+	}
+	new(normalizer).plaza(&p, "UTC", time.UTC)
+	if p.Measures != (board.Measures{}) {
+		t.Errorf("some are not numbers: %+v", p.Measures)
+	}
+}
+
 func TestSelection(t *testing.T) {
 	source := newNetwork(0).source()
 	plazas := []board.Plaza{
-		{ID: 1, Name: "Élan 10", Road: "A 1", State: traffic.Free, FlowPerHour: 10, VC: new(0.1),
-			Z: new(-5.0)},
-		{ID: 2, Name: "elan 9", Road: "A 2", State: traffic.Saturated, FlowPerHour: 30, VC: new(1.1),
-			Z: new(1.0)},
+		{ID: 1, Name: "Élan 10", Road: "A 1", State: traffic.Free, FlowPerHour: 10,
+			Measures: board.Measures{VC: new(0.1), Z: new(-5.0)}},
+		{ID: 2, Name: "elan 9", Road: "A 2", State: traffic.Saturated, FlowPerHour: 30,
+			Measures: board.Measures{VC: new(1.1), Z: new(1.0)}},
 		{ID: 3, Road: "A 1", State: traffic.NoData, FlowPerHour: 20},
-		{ID: 4, Name: "Zoo", State: traffic.BelowUsual, FlowPerHour: 20, VC: new(0.5),
+		{ID: 4, Name: "Zoo", State: traffic.BelowUsual, FlowPerHour: 20,
+			Measures:     board.Measures{VC: new(0.5)},
 			Verification: board.PlazaVerification{Status: board.Mismatch}, LastEvent: &epoch},
-		{ID: 5, Name: "Ähre", Road: "B 1", State: traffic.Busy, FlowPerHour: 20, VC: new(0.8),
-			Z: new(3.0), Verification: board.PlazaVerification{Status: board.InFlight}},
+		{ID: 5, Name: "Ähre", Road: "B 1", State: traffic.Busy, FlowPerHour: 20,
+			Measures:     board.Measures{VC: new(0.8), Z: new(3.0)},
+			Verification: board.PlazaVerification{Status: board.InFlight}},
 	}
 	for i := range plazas {
 		if plazas[i].Verification.Status == "" {

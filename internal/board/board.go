@@ -236,12 +236,30 @@ func Summarize(plazas []Plaza) (s Summary) {
 // SparklineQuarters is how many quarters of an hour a sparkline has: half a day.
 const SparklineQuarters = 48
 
-// Plaza is one row of the board. Of its measures see [traffic.Measure], which has their formulas.
+// Measures are those of a plaza that go out of date together. Nil is not known; for their formulas
+// see [traffic.Measure].
+type Measures struct {
+	VC         *float64 `json:"vc"`          // throughput over capacity
+	PHF        *float64 `json:"phf"`         // peak-hour factor, 0.25 to 1
+	HeavyShare *float64 `json:"heavy_share"` // 0 to 1
+	// how far the last quarter is from usual: a robust z-score
+	Z              *float64 `json:"z"`
+	HeadwaySeconds *float64 `json:"headway_seconds"`
+	Throughput     *float64 `json:"demand"` // passenger cars per hour
+}
+
+// MeasuresOf returns what a board shows of a measure.
+func MeasuresOf(m *traffic.Measure) Measures {
+	return Measures{VC: m.VC, PHF: m.PHF, HeavyShare: m.HeavyShare, Z: m.Z,
+		HeadwaySeconds: m.HeadwaySeconds, Throughput: new(m.Throughput)}
+}
+
+// Plaza is one row of the board.
 type Plaza struct {
 	ID int `json:"id"`
 	// of the plazas file, as the next four; empty for not known
 	Name       string   `json:"name"`
-	Road       string   `json:"road"`        //
+	Road       string   `json:"road"`
 	PositionKm *float64 `json:"position_km"` // along the road
 	Lanes      int      `json:"lanes"`       // 0 for not known
 	Timezone   string   `json:"timezone"`    // IANA name; where empty, the server sets the board's
@@ -252,15 +270,9 @@ type Plaza struct {
 
 	Total int64 `json:"total"` // events since the beginning
 	// vehicles per hour, of the last quarter of an hour
-	FlowPerHour Flow     `json:"flow_per_hour"`
-	VC          *float64 `json:"vc"`          // throughput over capacity
-	PHF         *float64 `json:"phf"`         // peak-hour factor, 0.25 to 1
-	HeavyShare  *float64 `json:"heavy_share"` // 0 to 1
-	// how far the last quarter is from usual: a robust z-score
-	Z              *float64 `json:"z"`
-	HeadwaySeconds *float64 `json:"headway_seconds"`
-	Throughput     *float64 `json:"demand"`   // throughput, passenger cars per hour
-	Capacity       *float64 `json:"capacity"` // passenger cars per hour
+	FlowPerHour Flow `json:"flow_per_hour"`
+	Measures
+	Capacity *float64 `json:"capacity"` // passenger cars per hour
 	// more than the capacity passes, or did in the last week, so it is too low; see [traffic.Overrun]
 	CapacityWrong bool           `json:"capacity_wrong"`
 	Usual         *traffic.Usual `json:"usual"` // vehicles per quarter of an hour
@@ -277,7 +289,7 @@ type Plaza struct {
 	LateQuarter int64 `json:"late_quarter"`
 	TooLate     int64 `json:"too_late"`     // in no window
 	Ahead       int64 `json:"ahead"`        // ahead of their partition's clock
-	LeadSeconds int64 `json:"lead_seconds"` // how far ahead, at most
+	LeadSeconds int64 `json:"lead_seconds"` // by how much the last of these was ahead
 
 	Verification PlazaVerification `json:"verification"`
 

@@ -117,7 +117,8 @@ func TestDerive(t *testing.T) {
 
 // TestOrder sorts by figures that equal ones share: they go by their fullness, as on the page.
 func TestOrder(t *testing.T) {
-	p, q := &Plaza{ID: 1, FlowPerHour: 5}, &Plaza{ID: 2, FlowPerHour: 4, VC: new(0.1)}
+	p := &Plaza{ID: 1, FlowPerHour: 5}
+	q := &Plaza{ID: 2, FlowPerHour: 4, Measures: Measures{VC: new(0.1)}}
 	if CompareTies(p, q) <= 0 {
 		t.Error("a plaza whose fullness is not known goes first")
 	}
@@ -135,7 +136,8 @@ func TestOrder(t *testing.T) {
 // TestSort has plazas without a figure, with equal ones, and rows without a plaza.
 func TestSort(t *testing.T) {
 	at := func(plaza int, flow float64, vc, z *float64) Plaza {
-		return Plaza{ID: plaza, FlowPerHour: Flow(flow), VC: vc, Z: z, Total: int64(10 - plaza)}
+		return Plaza{ID: plaza, FlowPerHour: Flow(flow), Measures: Measures{VC: vc, Z: z},
+			Total: int64(10 - plaza)}
 	}
 	b := Board{Plazas: []Plaza{
 		at(9, 100, new(0.5), new(-7.0)),

@@ -47,7 +47,7 @@ func (b *Board) derive(p *Plaza, zone *toll.Zone) {
 		p.ObservedMinutes = &observed
 	}
 	p.State, p.Since, p.Why = traffic.NoData, nil, ""
-	p.Measure, p.Throughput, p.Usual, p.Aged, p.CapacityWrong = nil, nil, nil, false, false
+	p.Measure, p.Measures, p.Usual, p.Aged, p.CapacityWrong = nil, Measures{}, nil, false, false
 	m := &traffic.Measure{}
 	switch a := p.Assessment; {
 	case a == nil:
@@ -66,10 +66,8 @@ func (b *Board) derive(p *Plaza, zone *toll.Zone) {
 		if p.ObservedMinutes = nil; m.Observed > 0 {
 			p.ObservedMinutes = &m.Observed
 		}
-		p.FlowPerHour, p.FlowKnown, p.Throughput = Flow(m.FlowPerHour), true, new(m.Throughput)
+		p.FlowPerHour, p.FlowKnown, p.Measures = Flow(m.FlowPerHour), true, MeasuresOf(m)
 	}
-	p.VC, p.PHF, p.HeavyShare, p.Z, p.HeadwaySeconds = m.VC, m.PHF, m.HeavyShare, m.Z,
-		m.HeadwaySeconds
 	if m.Usual != nil && m.Usual.Known() {
 		p.Usual = m.Usual
 	}

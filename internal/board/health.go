@@ -301,8 +301,7 @@ func (b *Board) ageStates() {
 		switch {
 		case why != "" && p.Measure != nil:
 			p.Why = why + "; before, it was " + p.State.String()
-			p.State, p.Measure, p.Aged = traffic.NoData, nil, true
-			p.VC, p.PHF, p.HeavyShare, p.Z, p.HeadwaySeconds, p.Throughput = nil, nil, nil, nil, nil, nil
+			p.State, p.Measure, p.Measures, p.Aged = traffic.NoData, nil, Measures{}, true
 			p.Since = b.Feed.ArrivedAt
 		case why != "" || p.State != traffic.NoData:
 		case b.Processing.Behind > 0 && b.Processing.State == Running:

@@ -73,46 +73,34 @@ type plazaJSON struct {
 	// up to 2 hours behind the watermark: in all windows
 	Late int64 `json:"late"`
 	// up to 2 days: in windows of whole quarters of an hour
-	LateQuarter  int64            `json:"late_quarter"`
-	TooLate      int64            `json:"too_late"`     // in no window
-	Ahead        int64            `json:"ahead"`        // ran ahead of the clock of their partition
-	LeadSeconds  int64            `json:"lead_seconds"` // by how much the last of these did
-	Congestion   *congestionJSON  `json:"congestion"`   // null before the first minute was judged
-	Transitions  []transitionJSON `json:"transitions,omitzero"`
-	Windows      []windowJSON     `json:"windows,omitzero"`
-	Verification board.Check      `json:"verification"`
+	LateQuarter  int64           `json:"late_quarter"`
+	TooLate      int64           `json:"too_late"`     // in no window
+	Ahead        int64           `json:"ahead"`        // ran ahead of the clock of their partition
+	LeadSeconds  int64           `json:"lead_seconds"` // by how much the last of these did
+	Congestion   *congestionJSON `json:"congestion"`   // null before the first minute was judged
+	Transitions  []board.Change  `json:"transitions,omitzero"`
+	Windows      []windowJSON    `json:"windows,omitzero"`
+	Verification board.Check     `json:"verification"`
 }
 
 // congestionJSON is the state of a plaza. Figures are of the 15 minutes before until, phf of the
 // hour; null is not known.
 type congestionJSON struct {
-	// no_data, free, busy, saturated, below_usual, above_usual
-	State          traffic.State `json:"state"`
-	Since          string        `json:"since"`
-	Until          string        `json:"until"` // minutes before it are judged
-	Why            string        `json:"why"`
-	FlowPerHour    float64       `json:"flow_per_hour"` // vehicles an hour
-	VC             *float64      `json:"vc"`            // throughput over capacity
-	PHF            *float64      `json:"phf"`
-	HeavyShare     *float64      `json:"heavy_share"` // 0 to 1
-	HeadwaySeconds *float64      `json:"headway_seconds"`
-	Throughput     float64       `json:"demand"`   // throughput, passenger cars an hour
-	Capacity       *float64      `json:"capacity"` // the same
+	// no_data, free, busy, saturated, below_usual, above_usual; catching_up and warming_up of a plaza
+	// that has no state yet
+	State       traffic.State `json:"state"`
+	Since       string        `json:"since"`
+	Until       string        `json:"until"` // minutes before it are judged
+	Why         string        `json:"why"`
+	FlowPerHour float64       `json:"flow_per_hour"` // vehicles an hour
+	board.Measures
+	Capacity *float64 `json:"capacity"` // passenger cars an hour
 	// more than the capacity passes, or did in the last week: it is too low
 	CapacityWrong bool `json:"capacity_wrong"`
 	// what it is at least, by the last weeks; of one plaza only
 	CapacityBound *traffic.CapacityBound `json:"capacity_bound,omitzero"`
 	Usual         *traffic.Usual         `json:"usual"` // vehicles in 15 minutes
-	Z             *float64               `json:"z"`     // how far from usual
-}
-
-// transitionJSON is a change of congestion.
-type transitionJSON struct {
-	From     traffic.State `json:"from"`
-	To       traffic.State `json:"to"`
-	Since    string        `json:"since"`    // when it began
-	Detected string        `json:"detected"` // when that was certain
-	Why      string        `json:"why"`
+	Z             *float64               `json:"z"`     // of Measures, which has it further up
 }
 
 // windowJSON is one window of event time, [start, end).
@@ -156,7 +144,7 @@ func PlazaJSON(b *board.Board) any {
 	if b.History != nil && j.Congestion != nil {
 		j.Congestion.CapacityBound = b.History.CapacityBound
 	}
-	j.Windows, j.Transitions = rollingWindows(b, p), []transitionJSON{}
+	j.Windows, j.Transitions = rollingWindows(b, p), []board.Change{}
 	j.Feed, j.Processing, j.Notices = &b.Feed, &b.Processing, append([]board.Notice{}, b.Notices...)
 	if b.History == nil {
 		return j
@@ -168,10 +156,9 @@ func PlazaJSON(b *board.Board) any {
 			FlowPerHour: w.FlowPerHour, Final: w.Final, Revision: w.Revision, OnTime: w.OnTime,
 			Late: w.Late, TooLate: w.TooLate, Reason: string(w.Reason)})
 	}
-	for i := range b.History.Changes {
-		c := &b.History.Changes[i]
-		j.Transitions = append(j.Transitions, transitionJSON{c.From, c.To,
-			clockText(c.Since, p.Location), clockText(c.Detected, p.Location), c.Why})
+	for _, c := range b.History.Changes {
+		c.Since, c.Detected = c.Since.In(p.Location), c.Detected.In(p.Location)
+		j.Transitions = append(j.Transitions, c)
 	}
 	return j
 }
@@ -201,10 +188,8 @@ func congestionJSONOf(p *board.Plaza) *congestionJSON {
 	return &congestionJSON{
 		State: state, Since: clockText(a.Since.Time(), p.Location),
 		Until: clockText(a.Until.Time(), p.Location), Why: why,
-		FlowPerHour: m.FlowPerHour, VC: m.VC, PHF: m.PHF, HeavyShare: m.HeavyShare,
-		HeadwaySeconds: m.HeadwaySeconds,
-		Throughput:     m.Throughput, Capacity: m.Capacity, Usual: m.Usual, Z: m.Z,
-		CapacityWrong: a.CapacityWrong(),
+		FlowPerHour: m.FlowPerHour, Measures: board.MeasuresOf(m), Capacity: m.Capacity,
+		Usual: m.Usual, Z: m.Z, CapacityWrong: a.CapacityWrong(),
 	}
 }
 

@@ -53,9 +53,10 @@ func testBoard(plazas int) *board.Board {
 			Lanes:      2 + i%5, State: traffic.Free,
 			Since: new(stream.Add(-90 * time.Minute)), Why: "demand is within what the lanes can take",
 			Total:       int64(1_000_000 - i*7_919%900_000),
-			FlowPerHour: board.Flow(600 + i*977%3000), VC: new(0.2 + float64(i*13%60)/100), PHF: new(0.92),
-			HeavyShare: new(0.05 + float64(i%7)/50),
-			Z:          new(float64(i%5) - 2), HeadwaySeconds: new(1.2), Throughput: new(700.0),
+			FlowPerHour: board.Flow(600 + i*977%3000),
+			Measures: board.Measures{VC: new(0.2 + float64(i*13%60)/100), PHF: new(0.92),
+				HeavyShare: new(0.05 + float64(i%7)/50), Z: new(float64(i%5) - 2),
+				HeadwaySeconds: new(1.2), Throughput: new(700.0)},
 			Capacity: new(3250.0), Usual: &traffic.Usual{Median: 712, MAD: 20, N: 3},
 			LastEvent: new(stream.Add(58 * time.Second)),
 		}
