@@ -131,7 +131,7 @@ export class PlazaPage {
       [p.observed_minutes ? `Flow, first ${p.observed_minutes} min` : 'Flow, last 15 min', f.num(p.flow_per_hour), 'veh/h'],
       [p.observed_minutes ? `Throughput, first ${p.observed_minutes} min` : 'Throughput, last 15 min', f.num(p.demand), 'pc/h'],
       ['Capacity', f.num(p.capacity), 'pc/h' + (p.capacity_wrong ? '; looks wrong' : '')],
-      p.capacity_bound && ['Capacity, at least', f.num(p.capacity_bound.passenger_cars_per_hour), `pc/h; passed for an hour on ${f.many(p.capacity_bound.days, 'day')} of 8 weeks`],
+      p.capacity_bound && ['Capacity, at least', f.num(p.capacity_bound.passenger_cars_per_hour), `pc/h; passed for an hour on ${f.many(p.capacity_bound.days, 'recent day')}`],
       ['Throughput over capacity', f.full(p.vc)],
       ['Against usual', f.signed(p.z), p.usual ? `z; usual ${f.num(p.usual.median, p.usual.median % 1 ? 1 : 0)} in 15 min` : 'z'],
       ['Heavy vehicles', f.percent(p.heavy_share, 1)],
@@ -144,7 +144,7 @@ export class PlazaPage {
       ['Late', f.num(p.late), 'up to 2 h; in every window, revised'],
       ['Late for minute windows', f.num(p.late_quarter), 'up to 2 d; in windows of whole quarter-hours'],
       ['Too late', f.num(p.too_late), 'in no window; stored and counted all the same'],
-      ['Ahead of the clock', f.num(p.ahead), p.ahead ? `by up to ${f.span(p.lead_seconds)}` : ''],
+      ['Ahead of the clock', f.num(p.ahead), p.ahead ? `the last by ${f.span(p.lead_seconds)}` : ''],
     ])
     const v = p.verification ?? {}
     const [name, words] = f.verdict(v)
