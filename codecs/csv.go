@@ -19,7 +19,7 @@ func (d *Decoder) decodeCSV(p []byte, e *toll.Event) error {
 }
 
 // csvFast reads a line in the course's own form, of the day that was read last and a type that is
-// known. It is false if it isn't that, which says nothing yet.
+// known. It returns false for any other line, valid or not.
 func (d *Decoder) csvFast(p []byte, e *toll.Event) bool {
 	if len(p) <= ctimeLen || p[ctimeLen] != ',' {
 		return false

@@ -50,8 +50,8 @@ func squeeze(text []byte) []byte {
 	return b.Bytes()
 }
 
-// streamRetry is after how long a client connects again. Browsers add nothing to it, but the server
-// sheds what is too much by itself.
+// streamRetry is after how long a client connects again. Browsers add no jitter, but the server
+// refuses clients beyond its limit.
 const streamRetry = 2 * time.Second
 
 var (

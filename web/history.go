@@ -85,7 +85,7 @@ func (p *past) instant(name string, errs *serve.ParameterErrors) *time.Time {
 	return &t
 }
 
-// question identifies the question, for those who ask the same.
+// question returns the key that equal requests share.
 func (p *past) question(what string) string {
 	return fmt.Sprintf("%s %d %s", what, p.id, p.query.Encode())
 }

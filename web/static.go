@@ -127,7 +127,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	s.page.of(r).Serve(w, r)
 }
 
-// servePlazaPage does the same. What is no number of a plaza is not found, which the page says.
+// servePlazaPage does the same. Where the address has no valid number of a plaza, it responds 404.
 func (s *Server) servePlazaPage(w http.ResponseWriter, r *http.Request) {
 	if _, errs := plazaID(r); len(errs) > 0 {
 		s.notFound(w, r)
@@ -149,7 +149,7 @@ func (s *Server) serveOpenAPI(w http.ResponseWriter, r *http.Request) {
 	s.openAPI.of(r).Serve(w, r)
 }
 
-// notFound responds that there is nothing at an address: a browser gets the page, which says so.
+// notFound responds 404. A browser gets the page, which shows that there is nothing.
 func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
 	if strings.Contains(r.Header.Get("Accept"), "text/html") {
 		s.page.of(r).ServeAs(w, r, http.StatusNotFound)

@@ -53,8 +53,8 @@ func OutageOf(err error) (server string) {
 // 3339; the server shows those of a plaza by the plaza's clock and those of the stream by the
 // database's, whatever location they are given in.
 
-// Board is all plazas as they were at one moment. Who reads one fills in what was read, and Derive
-// the rest.
+// Board is all plazas as they were at one moment. A reader fills in what it read, and Derive the
+// rest.
 type Board struct {
 	At         time.Time  `json:"at"`          // wall clock when it was read
 	StreamTime *time.Time `json:"stream_time"` // event time: the median of the plazas' latest minutes

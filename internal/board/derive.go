@@ -189,7 +189,7 @@ func (p *Plaza) CompleteQuarters(n int) []int64 {
 	return counts
 }
 
-// Verified returns the check that the verdict on the plaza is of, with its figures: the last one
+// Verified returns the check that the verdict and the figures of the plaza come from: the last one
 // that read the rows, unless a later one found a mismatch without them.
 func (p *Plaza) Verified() *Check {
 	last := p.Counted

@@ -11,7 +11,7 @@ import (
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
-// Limits say from when on what is old is not the present any more. Tests have shorter ones.
+// Limits are the ages from which figures no longer describe the present. Tests set shorter ones.
 type Limits struct {
 	// Slot is the unit in which silence is measured: one counts once, however many events arrive in
 	// it.
@@ -33,8 +33,8 @@ func DefaultLimits() Limits {
 // rareSilence is the probability below which a silence is not chance.
 const rareSilence = 1e-4
 
-// liveLag is how far event time may be behind the arrival of events while what is usual at the hour
-// tells how many should arrive. A replay is further behind.
+// liveLag is how far event time may be behind the arrival of events while the usual flow at that
+// hour predicts how many should arrive. A replay is further behind.
 const liveLag = 2 * time.Hour
 
 // Feed is whether events arrive at the topic, in wall time, whatever their event time is.
@@ -65,7 +65,7 @@ const (
 	Running ProcessState = "running"
 	Ended   ProcessState = "ended"   // at the end of the topic, as asked
 	Stopped ProcessState = "stopped" // in good order
-	Lost    ProcessState = "lost"    // without a word: killed, or without a database
+	Lost    ProcessState = "lost"    // without stopping in good order: killed, or without a database
 	Never   ProcessState = "never"   // none has run yet
 )
 
@@ -103,7 +103,7 @@ type CatchingUp struct {
 	Minutes *float64 `json:"minutes"` // about how long it takes; nil where not known yet
 }
 
-// leastBehind is the smallest backlog that is worth a word: less is stored within a moment.
+// leastBehind is the smallest backlog that is reported: less is stored within a moment.
 const leastBehind = 1000
 
 // startGrace is how long a process may take after its start until its checks pass.
@@ -116,8 +116,8 @@ type Notice struct {
 	Text   string `json:"text"`   // a sentence, without a capital letter and a full stop
 }
 
-// judge fills in what follows of feed and processing, once the plazas are derived; then it takes
-// back the states that are not those of the present.
+// judge derives the notices from feed and processing, once the plazas are derived; then it takes
+// back the states that no longer describe the present.
 func (b *Board) judge() {
 	if b.Limits == (Limits{}) {
 		b.Limits = DefaultLimits()
@@ -129,7 +129,7 @@ func (b *Board) judge() {
 	b.ageStates()
 }
 
-// judgeFirst says what a database that is fresh waits for.
+// judgeFirst reports what an empty database waits for.
 func (b *Board) judgeFirst() {
 	switch {
 	case b.StreamTime != nil,
@@ -274,7 +274,7 @@ func length(d time.Duration) string {
 	return text.Minutes(int64(d / time.Minute))
 }
 
-// frozen returns why the states are not those of the present, empty where they are.
+// frozen returns why the states no longer describe the present, empty where they do.
 func (b *Board) frozen() string {
 	p := &b.Processing
 	switch {
@@ -286,8 +286,8 @@ func (b *Board) frozen() string {
 	return ""
 }
 
-// ageStates takes back states that are not those of the present, and says of plazas without one
-// what they wait for.
+// ageStates takes back states that no longer describe the present, and explains what plazas without
+// a state wait for.
 func (b *Board) ageStates() {
 	why := b.frozen()
 	for i := range b.Plazas {

@@ -114,8 +114,8 @@ func Run(ctx context.Context, cfg Config) (exact bool, err error) {
 	return d.play(ctx)
 }
 
-// play runs emitter, processor and page until the demo is over, lets all of it arrive, and gives
-// the verdict.
+// play runs emitter, processor and page until the demo ends, waits until every event has arrived,
+// and returns the verdict.
 func (d *demo) play(ctx context.Context) (exact bool, err error) {
 	state, err := os.MkdirTemp("", "tollstream-demo-")
 	if err != nil {

@@ -69,8 +69,9 @@ func Printable(r rune) bool {
 }
 
 // Cell makes a text fit for a cell of a full screen, where it must take the same number of columns
-// on every terminal. It is stricter than [Escape]: besides control characters it escapes what
-// terminals differ about, see [Steady], unless composing it with the character before helps.
+// on every terminal. It is stricter than [Escape]: it also escapes
+// characters whose width differs between terminals, see [Steady], unless they can be composed with
+// the character before.
 func Cell(s string) string { return escapeUnless(Steady, norm.NFC.String(s)) }
 
 // Steady reports whether all terminals show a character in the same number of columns, where it
@@ -172,8 +173,8 @@ func WriteCSV[T any](w io.Writer, columns []CSVColumn[T], n int, row func(i int)
 // WriteJSON writes a value as indented JSON and a newline.
 func WriteJSON(w io.Writer, v any) error { return encodeJSON(w, v, "  ") }
 
-// encodeJSON writes a value as JSON that is safe for a terminal as well: what [Escape] would not
-// let through stands as \u202e in it, which means the same to whoever reads the JSON.
+// encodeJSON writes a value as JSON that is safe for a terminal as well: characters that [Escape]
+// escapes are written as in \u202e, which means the same in JSON.
 func encodeJSON(w io.Writer, v any, indent string) error {
 	text, err := IndentJSON(v, "", indent)
 	if err == nil {
@@ -192,8 +193,8 @@ func IndentJSON(v any, prefix, indent string) ([]byte, error) {
 	return EscapeJSON(b.Bytes()), err
 }
 
-// EscapeJSON escapes what [Escape] would not let through in JSON as encoding/json writes it: other
-// control characters than the newlines between its parts, and invalid UTF-8, are escaped already.
+// EscapeJSON escapes in the output of encoding/json the characters that [Escape] escapes. Control
+// characters, but for the newlines between its parts, and invalid UTF-8 are escaped already.
 func EscapeJSON(text []byte) []byte {
 	suspicious := func(r rune) bool { return r >= 0x7F && !Printable(r) }
 	if !bytes.ContainsFunc(text, suspicious) {

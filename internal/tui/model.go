@@ -11,9 +11,9 @@ import (
 	"github.com/tollstream/tollstream/internal/text"
 )
 
-// model is the state of the full-screen view. It has no clock and does no input or output:
-// what happens comes in by its methods, what is to be seen comes out by frame, and what it wants to
-// be read by request. One goroutine uses it.
+// model is the state of the full-screen view. It has no clock and does no input or output: its
+// methods take what happens, frame returns what to show, and request what to read. One goroutine
+// uses it.
 type model struct {
 	width, height int
 	now           time.Time // wall clock of the last message
@@ -194,8 +194,7 @@ func (m *model) measure() {
 	}
 }
 
-// arrange lists the plazas that pass the filter in their order. The cursor stays where it is said
-// to.
+// arrange lists the plazas that pass the filter in their order. The cursor follows its plaza.
 func (m *model) arrange() {
 	line := m.cursor - m.offset
 	words := strings.Fields(strings.ToLower(m.filter))

@@ -339,7 +339,7 @@ type flowColumn struct {
 }
 
 // flowChart draws the flow of a day by quarters of an hour: bars, in eighths of a line, against
-// what is usual and the capacity, as far as that can be told in vehicles. What is not known is a
+// what is usual and the capacity, where it can be converted to vehicles. What is not known is a
 // dot below. It takes height lines, and three for the axis and the legend.
 func flowChart(points []board.Quarter, location *time.Location, now toll.Minute, width,
 	height int) []line {

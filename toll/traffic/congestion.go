@@ -140,7 +140,7 @@ type Assessment struct {
 
 	Last Measure `json:"last"` // at Until
 
-	// what it was judged by, for those who convert vehicles of the past; nil where not known
+	// by which it was judged, to convert vehicles of the past; nil where not known
 	Equivalents Equivalents `json:"equivalents,omitempty"`
 }
 

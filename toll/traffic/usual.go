@@ -157,7 +157,7 @@ func (c *DayCounts) recorded() bool {
 
 // UsualDayOf returns what is usual on a date from the counts of the same weekday in the weeks
 // before, the latest week first. It looks at [HistoryWeeks] of them. A date without any vehicle was
-// not recorded, and says nothing; one that departed from the others all day was a holiday or a
+// not recorded, and is ignored; one that departed from the others all day was a holiday or a
 // storm, and does not count.
 //
 // The median of a slot is smoothed by its neighbours: of eight counts of 200, chance alone moves it
@@ -346,8 +346,8 @@ func (l *Level) Ratio(usual float64) float64 {
 	return (l.Count + prior) / (l.Usual + prior)
 }
 
-// Follow adds a quarter of an hour. One without a vehicle, where there should be many, says that
-// reports are missing and not how many come.
+// Follow adds a quarter of an hour. One without a vehicle, where there should be many, means
+// that reports are missing, and does not change the level.
 func (l *Level) Follow(count, usual float64) {
 	if l.LastCount > 0 || l.LastUsual < fewVehicles {
 		l.Count = float64(l.Count*levelKeeps) + l.LastCount
@@ -446,9 +446,9 @@ type DayOff struct {
 // DayOffOf returns what is usual on a holiday, by the counts of the dates that
 // [Holidays.DaysOffBefore] returns, and nil where too few of them are known.
 //
-// One earlier holiday, or two, tell the course of the day and not how far counts stray from it:
-// that is as on Sundays, and by what chance does to a count. How much passes this year, the level
-// finds out in the first hours.
+// One or two earlier holidays give the course of the day but not its spread, which is taken from
+// Sundays and from what chance does to a count. The level adapts to this year's volume in the first
+// hours.
 func DayOffOf(sundays, earlier []DayCounts) *DayOff {
 	off := &DayOff{UsualDay: UsualDayOf(sundays)}
 	if off.At(SlotsPerDay/2).N < MinHistory {

@@ -202,8 +202,8 @@ func Validate(all []Acknowledger) error {
 	return errors.Join(errs...)
 }
 
-// author returns who presents a token of those who may acknowledge, empty for nobody. All tokens
-// are compared, whichever it is.
+// author returns the name of the acknowledger whose token the request presents, empty for none. It
+// always compares all tokens.
 func (h *Handler) author(r *http.Request) (name string) {
 	token, ok := serve.BearerToken(r)
 	for _, a := range h.cfg.Acknowledgers {

@@ -84,8 +84,8 @@ func (g *guard) takesPost(r *http.Request) bool {
 	return pattern != ""
 }
 
-// post lets a request that changes something through, unless another web site makes a browser send
-// it. The route authenticates it.
+// post passes on a request that changes something, unless another web site made a browser send it.
+// The route authenticates it.
 func (g *guard) post(w http.ResponseWriter, r *http.Request) {
 	if g.checkHost && !g.knowsHost(r.Host) {
 		w.Header().Set("Connection", "close")

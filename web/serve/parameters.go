@@ -44,7 +44,7 @@ func Parameters(r *http.Request) (url.Values, ParameterErrors) {
 	return query, errs
 }
 
-// OnlyParameters returns an error for each parameter that is none of those names.
+// OnlyParameters returns an error for each parameter with another name.
 func OnlyParameters(query url.Values, names ...string) ParameterErrors {
 	var errs ParameterErrors
 	for _, name := range slices.Sorted(maps.Keys(query)) {

@@ -108,7 +108,7 @@ func address(s string) (netip.Addr, bool) {
 	return a.Unmap().WithZone(""), err == nil
 }
 
-// first returns what the proxy that the client speaks with says in a header: others add to it.
+// first returns the first value of a header, which the proxy next to the client set: others append.
 func first(r *http.Request, header string) string {
 	value, _, _ := strings.Cut(r.Header.Get(header), ",")
 	return strings.TrimSpace(value)
