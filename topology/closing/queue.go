@@ -19,7 +19,7 @@ type submission struct {
 	weight  int // about how many windows it is
 }
 
-// queue holds the submissions that wait to be stored.
+// queue holds the submissions that are not being stored yet.
 type queue struct {
 	waiting []submission
 	weight  int // of all that wait

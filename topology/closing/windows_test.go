@@ -57,7 +57,8 @@ func TestWindowsCrowded(t *testing.T) {
 		t.Errorf("%d states were read although nothing can be done for them", n)
 	}
 	if !w.visit.crowded || w.wantsVisit() {
-		t.Fatalf("crowded %v, and wants a visit %v, while nothing is stored", w.visit.crowded, w.wantsVisit())
+		t.Fatalf("crowded %v, and wants a visit %v, while nothing is stored", w.visit.crowded,
+			w.wantsVisit())
 	}
 	closed := map[int16]int{}
 	for rounds := 0; len(w.queue.waiting) > 0 || w.wantsVisit(); rounds++ {
@@ -257,8 +258,8 @@ func TestClosingStalled(t *testing.T) {
 	}
 	hand := func() {
 		w.mu.Lock()
-		w.queue.waiting, w.under = append(w.queue.waiting, submission{w.session, toll.Closing{Plaza: 1}, 1}), w.under+
-			1
+		w.queue.add(submission{w.session, toll.Closing{Plaza: 1}, 1})
+		w.under++
 		w.noteDue()
 		w.mu.Unlock()
 	}
