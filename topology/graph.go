@@ -110,11 +110,11 @@ func (r *run) assigned(partitions []int32) {
 
 // ingest receives the events of the topic in bundles, each partition's in a goroutine of its own.
 func (r *run) ingest(ctx goka.Context, _ any) {
-	s := r.sources.get(ctx.Partition())
-	if s == nil {
+	p := r.partitions.get(ctx.Partition())
+	if p == nil {
 		return // the session is ending; the records are read again
 	}
-	if err := s.AddBundle(ctx.Offset()); err != nil {
+	if err := p.AddBundle(ctx.Offset()); err != nil {
 		r.fail(err)
 	}
 }
@@ -189,7 +189,7 @@ const visitor = "windows"
 // closeWindows has goka visit all plazas where the watermark moved on, until the session ends.
 func (r *run) closeWindows(ctx context.Context) {
 	r.windows.Watch(ctx, closing.Session{Store: r.store, Kafka: r.brokers,
-		Partitions: len(r.sources.slots), Database: r.database, Progress: r.sources.progress,
+		Partitions: len(r.partitions.slots), Database: r.database, Progress: r.partitions.progress,
 		Check: checkProgress,
 		Visit: func(ctx context.Context) error { return r.proc.VisitAll(ctx, visitor, nil) }})
 }

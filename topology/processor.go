@@ -171,18 +171,18 @@ func (p *Processor) tableDir(topicID string) (string, error) {
 
 // run is one life of the goka processor.
 type run struct {
-	cfg      *Config
-	store    Store
-	stats    *monitor.Stats
-	brokers  brokers
-	log      ingest.LogChecker
-	fetcher  *fetch.Fetcher // of the topic of events
-	proc     *goka.Processor
-	producer goka.Producer // of deltas, of states, and of results
-	deltas   *ingest.Sender
-	sources  sources
-	windows  *closing.Windows
-	gaps     reconcile.GapLog
+	cfg        *Config
+	store      Store
+	stats      *monitor.Stats
+	brokers    brokers
+	log        ingest.LogChecker
+	fetcher    *fetch.Fetcher // of the topic of events
+	proc       *goka.Processor
+	producer   goka.Producer // of deltas, of states, and of results
+	deltas     *ingest.Sender
+	partitions partitions
+	windows    *closing.Windows
+	gaps       reconcile.GapLog
 
 	damaged *table.Damaged
 
@@ -250,7 +250,7 @@ func (p *Processor) runOnce(parent, connected context.Context) error {
 	r := &run{database: p.database, kafka: p.kafka, policy: &p.policy, damaged: &p.damaged,
 		cfg: &cfg, store: p.store, stats: p.stats, cancel: cancel}
 	r.stall = kafka.NewStall(kafka.StallLimit(cfg.SessionTimeout), time.Now)
-	r.sources.slots = make([]atomic.Pointer[ingest.Partition], info.Partitions)
+	r.partitions.slots = make([]atomic.Pointer[ingest.Partition], info.Partitions)
 	p.stats.SetPartitions(info.Partitions)
 	r.brokers = admin
 	reader, err := cfg.Cluster.LogClient(cfg.Topic)

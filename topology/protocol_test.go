@@ -33,9 +33,9 @@ import (
 	"github.com/tollstream/tollstream/topology/reconcile"
 )
 
-// The simulation of the protocol runs the code that makes it up (sources with their committers and
-// publishers, sessions, the aggregate, the ordered producer, reconcile, the codecs) in a world that
-// a seed decides about: every call to a server waits until it is its turn, and may fail, be
+// The simulation of the protocol runs the code that makes it up (partitions with their committers
+// and publishers, sessions, the aggregate, the ordered producer, reconcile, the codecs) in a world
+// that a seed decides about: every call to a server waits until it is its turn, and may fail, be
 // answered late or never. Two hosts take over from each other whether or not the other has noticed;
 // each may crash at any step; messages of the dead arrive late; the database is restored, and
 // rebuilt. After every step the invariants hold, and when the faults are over everything comes
@@ -817,7 +817,7 @@ func (w *simWorld) start(host *simHost, claims []int32) {
 		stats: monitor.NewStats(), cancel: cancel,
 		brokers: simBrokers{life: life}, log: simLog{}}
 	life.run.windows = closing.New(cfg.closing(), nil, nil, nil)
-	life.run.sources.slots = newSlots(len(w.events))
+	life.run.partitions.slots = newSlots(len(w.events))
 	producer := &simProducer{life, "deltas", &w.loop}
 	life.run.producer = producer
 	life.run.deltas = ingest.NewSender(life.run.emitDeltas, 0, 0)
@@ -835,7 +835,7 @@ func (l *simLife) main() {
 	var sender sync.WaitGroup
 	sender.Go(func() { r.deltas.Run(l.ctx, l.ctx) })
 	defer sender.Wait()
-	err := r.openSources(simSession{life: l})
+	err := r.openPartitions(simSession{life: l})
 	if err != nil {
 		r.fail(err)
 	} else if w.call(l.ctx, l, "recover", nil, simOutcome{"", false, l.recover}) {
@@ -850,7 +850,7 @@ func (l *simLife) main() {
 		}
 		if w.kind != simCalm && !w.mutates("no reconcile") {
 			rec := &reconcile.Reconciler{Interval: r.cfg.Reconcile, Logger: r.cfg.Log,
-				Store: simStore{l, "reconcile: "}, PublishedTo: r.sources.publishedTo,
+				Store: simStore{l, "reconcile: "}, PublishedTo: r.partitions.publishedTo,
 				Log: simChangelog{l}, Publish: r.deltas.Send, Stats: r.stats}
 			parallel.Go(func() { rec.Run(l.ctx, r.fail) })
 		}
@@ -861,7 +861,7 @@ func (l *simLife) main() {
 		l.drain()
 	}
 	r.cancel()
-	r.closeSources()
+	r.closePartitions()
 }
 
 // drain waits until the changelog has what was written, as goka does for a minute when a session
@@ -898,7 +898,7 @@ func (l *simLife) recover() {
 	}
 }
 
-// consume hands records of the topic of events to their source, as ingest does.
+// consume hands records of the topic of events to their partition, as ingest does.
 func (l *simLife) consume(partition int32, feed chan [2]int64) {
 	for {
 		select {
@@ -913,8 +913,8 @@ func (l *simLife) consume(partition int32, feed chan [2]int64) {
 				records = append(records, &kgo.Record{Offset: offset, Timestamp: time.Unix(1_700_000_000, 0),
 					Value: value})
 			}
-			if s := l.run.sources.get(partition); s != nil {
-				s.AddAll(fetch.RecordsOf(records...))
+			if p := l.run.partitions.get(partition); p != nil {
+				p.AddAll(fetch.RecordsOf(records...))
 			}
 			l.mu.Lock()
 			l.feeding[partition] = false
@@ -928,7 +928,7 @@ func (l *simLife) consume(partition int32, feed chan [2]int64) {
 // watchEpoch is what closing.Windows.Watch does about epochs.
 func (l *simLife) watchEpoch() {
 	for {
-		progress := l.run.sources.progress()
+		progress := l.run.partitions.progress()
 		if cursors, err := (simStore{l, "watch: "}).Cursors(l.ctx); err == nil {
 			h := must(closing.HorizonOf(l.run.cfg.closing(), cursors, len(l.w.events),
 				func(map[int32]int64) (map[int32]bool, error) {

@@ -61,7 +61,7 @@ const longSession = 30 * time.Second
 // sets where the topic of events is consumed from; then goka's own Setup recovers the group table;
 // then records flow, the watermark is watched, and the group table is compared with the database.
 // Cleanup first ends that, since goka must not stop during a visit; then runs goka's own, after
-// which none of its callbacks runs any more; then the sources stop.
+// which none of its callbacks runs any more; then the partitions stop.
 type sessionHandler struct {
 	inner sarama.ConsumerGroupHandler
 	run   *run
@@ -73,7 +73,7 @@ type sessionHandler struct {
 
 // Setup implements sarama.ConsumerGroupHandler.
 func (h *sessionHandler) Setup(session sarama.ConsumerGroupSession) error {
-	if err := h.run.openSources(session); err != nil {
+	if err := h.run.openPartitions(session); err != nil {
 		h.run.fail(err)
 		return err
 	}
@@ -112,11 +112,11 @@ func (h *sessionHandler) ConsumeClaim(session sarama.ConsumerGroupSession,
 func (h *sessionHandler) consumeEvents(session sarama.ConsumerGroupSession,
 	claim sarama.ConsumerGroupClaim) error {
 	h.group.Pause(map[string][]int32{claim.Topic(): {claim.Partition()}})
-	s := h.run.sources.get(claim.Partition())
-	if s == nil {
+	p := h.run.partitions.get(claim.Partition())
+	if p == nil {
 		return nil // the session is ending
 	}
-	records := h.run.fetcher.Add(claim.Partition(), s.From, s.Connects)
+	records := h.run.fetcher.Add(claim.Partition(), p.From, p.Connects)
 	defer h.run.fetcher.Remove(records)
 	h.run.stats.Claim(claim.Partition(), records)
 	ctx, cancel := context.WithCancel(session.Context())
@@ -124,7 +124,7 @@ func (h *sessionHandler) consumeEvents(session sarama.ConsumerGroupSession,
 	var gathered sync.WaitGroup
 	defer gathered.Wait()
 	defer cancel()
-	gathered.Go(func() { s.Consume(ctx, records, bundled) })
+	gathered.Go(func() { p.Consume(ctx, records, bundled) })
 	gathered.Go(func() { drop(ctx, claim.Messages()) })
 	return h.inner.ConsumeClaim(&tollSession{session, h.run.cfg.Topic}, bundled)
 }
@@ -150,7 +150,7 @@ func (h *sessionHandler) Cleanup(session sarama.ConsumerGroupSession) error {
 		h.watched.Wait()
 	}
 	err := h.inner.Cleanup(&tollSession{session, h.run.cfg.Topic})
-	h.run.closeSources()
+	h.run.closePartitions()
 	h.run.windows.Reset()
 	return err
 }
@@ -176,42 +176,44 @@ func (s *tollSession) MarkMessage(msg *sarama.ConsumerMessage, metadata string) 
 	}
 }
 
-// sources holds the sources of a run by partition. goka's callbacks read it for every record.
-type sources struct {
+// partitions holds the partitions of the topic of events that a run owns, by number. goka's
+// callbacks read it for every message.
+type partitions struct {
 	mu    sync.Mutex // of opening and closing
 	slots []atomic.Pointer[ingest.Partition]
 }
 
-func (s *sources) get(partition int32) *ingest.Partition {
-	if int(partition) >= len(s.slots) {
+// get returns a partition by its number, nil where the run does not own it.
+func (ps *partitions) get(number int32) *ingest.Partition {
+	if int(number) >= len(ps.slots) {
 		return nil
 	}
-	return s.slots[partition].Load()
+	return ps.slots[number].Load()
 }
 
-// progress returns what the sources have stored so far, by partition: epoch and next offset, both 0
-// for those that others own.
-func (s *sources) progress() []toll.Cursor {
-	all := make([]toll.Cursor, len(s.slots))
-	for i := range s.slots {
-		if src := s.slots[i].Load(); src != nil {
-			all[i] = src.Progress()
+// progress returns what the run has stored so far, by partition: epoch and next offset, both 0 for
+// those that others own.
+func (ps *partitions) progress() []toll.Cursor {
+	all := make([]toll.Cursor, len(ps.slots))
+	for i := range ps.slots {
+		if p := ps.slots[i].Load(); p != nil {
+			all[i] = p.Progress()
 		}
 	}
 	return all
 }
 
-// publishedTo returns up to where a partition is published by its source, and marked so in the
-// database; -1 for not known.
-func (s *sources) publishedTo(partition int32) int64 {
-	if src := s.get(partition); src != nil {
-		return src.PublishedTo()
+// publishedTo returns up to where the run has published a partition, and marked so in the database;
+// -1 for not known.
+func (ps *partitions) publishedTo(number int32) int64 {
+	if p := ps.get(number); p != nil {
+		return p.PublishedTo()
 	}
 	return -1
 }
 
 // checkProgress returns an error where the database, as it was read later, is of another epoch than
-// a source's session, or lacks what that has stored. The next commit would fail by it, but a
+// a partition's session, or lacks what that has stored. The next commit would fail by it, but a
 // partition without new records has none.
 func checkProgress(progress []toll.Cursor, epoch uint64, next []int64) error {
 	for p, mine := range progress {
@@ -228,10 +230,10 @@ func checkProgress(progress []toll.Cursor, epoch uint64, next []int64) error {
 	return nil
 }
 
-// openSources opens a source for each partition of the topic of events that the session claims.
-func (r *run) openSources(session sarama.ConsumerGroupSession) error {
-	r.sources.mu.Lock()
-	defer r.sources.mu.Unlock()
+// openPartitions opens and starts the partitions of the topic of events that the session claims.
+func (r *run) openPartitions(session sarama.ConsumerGroupSession) error {
+	r.partitions.mu.Lock()
+	defer r.partitions.mu.Unlock()
 	claims := session.Claims()[r.cfg.Topic]
 	if err := r.checkTopic(session.Context()); err != nil {
 		return err
@@ -245,11 +247,12 @@ func (r *run) openSources(session sarama.ConsumerGroupSession) error {
 		return kafka.Explain(err)
 	}
 	for _, partition := range claims {
-		if int(partition) >= len(r.sources.slots) {
+		if int(partition) >= len(r.partitions.slots) {
 			return fmt.Errorf("topic %s has more partitions now than the %d that it had", r.cfg.Topic,
-				len(r.sources.slots))
+				len(r.partitions.slots))
 		}
-		if err := r.openSource(session, partition, oldest[partition], committed[partition]); err != nil {
+		err := r.openPartition(session, partition, oldest[partition], committed[partition])
+		if err != nil {
 			return err
 		}
 	}
@@ -269,7 +272,7 @@ func (r *run) checkTopic(ctx context.Context) error {
 	return r.cfg.checkTopicID(info)
 }
 
-func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, oldest int64,
+func (r *run) openPartition(session sarama.ConsumerGroupSession, partition int32, oldest int64,
 	committed kafka.Committed) error {
 	cursor, unpublished, err := r.loadCursor(session.Context(), partition, oldest)
 	if err != nil {
@@ -301,7 +304,7 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, o
 			cursor.Next, "next", oldest)
 	}
 	from := max(cursor.Next, oldest)
-	s, err := ingest.New(&r.cfg.Config, ingest.Dependencies{
+	p, err := ingest.New(&r.cfg.Config, ingest.Dependencies{
 		Store: r.store, Publish: r.deltas.SendEncoded, Pace: r.deltas,
 		Mark: func(offset int64) {
 			session.MarkOffset(r.cfg.Topic, partition, offset, kafka.EpochMetadata(cursor.Epoch))
@@ -316,8 +319,8 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, o
 	session.MarkOffset(r.cfg.Topic, partition, from, kafka.EpochMetadata(cursor.Epoch))
 	session.ResetOffset(r.cfg.Topic, partition, from, kafka.EpochMetadata(cursor.Epoch))
 	r.stats.Opened(partition, cursor.Next, unpublished.Events)
-	s.Start(session.Context(), unpublished.First)
-	r.sources.slots[partition].Store(s)
+	p.Start(session.Context(), unpublished.First)
+	r.partitions.slots[partition].Store(p)
 	return nil
 }
 
@@ -342,15 +345,15 @@ func (r *run) loadCursor(ctx context.Context, partition int32, oldest int64) (to
 	return cursor, unpublished, err
 }
 
-func (r *run) closeSources() {
+func (r *run) closePartitions() {
 	r.stats.Unassigned("no partitions are assigned")
-	r.sources.mu.Lock()
-	defer r.sources.mu.Unlock()
+	r.partitions.mu.Lock()
+	defer r.partitions.mu.Unlock()
 	var wg sync.WaitGroup
-	for i := range r.sources.slots {
-		if s := r.sources.slots[i].Swap(nil); s != nil {
-			r.stats.Closed(s.Number())
-			wg.Go(s.Stop)
+	for i := range r.partitions.slots {
+		if p := r.partitions.slots[i].Swap(nil); p != nil {
+			r.stats.Closed(p.Number())
+			wg.Go(p.Stop)
 		}
 	}
 	wg.Wait()
@@ -360,8 +363,8 @@ func (r *run) closeSources() {
 // again, until ctx ends.
 func (r *run) reconcile(ctx context.Context, owned []int32) {
 	rec := &reconcile.Reconciler{Interval: r.cfg.Reconcile, Logger: r.cfg.Log, Store: r.store,
-		PublishedTo: r.sources.publishedTo, Publish: r.deltas.Send, Stats: r.stats,
-		Log: reconcile.NewChangelog(r.brokers, r.cfg.Group, owned, len(r.sources.slots))}
+		PublishedTo: r.partitions.publishedTo, Publish: r.deltas.Send, Stats: r.stats,
+		Log: reconcile.NewChangelog(r.brokers, r.cfg.Group, owned, len(r.partitions.slots))}
 	rec.Run(ctx, r.fail)
 }
 

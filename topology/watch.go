@@ -132,9 +132,9 @@ func (r *run) watchTopic(ctx context.Context) {
 			r.kafka.Down(monitor.AllPartitions, err)
 		case !found:
 			r.fail(fmt.Errorf("topic %s is gone", r.cfg.Topic))
-		case info.Partitions != len(r.sources.slots):
+		case info.Partitions != len(r.partitions.slots):
 			r.fail(fmt.Errorf("topic %s has %d partitions now, and had %d", r.cfg.Topic, info.Partitions,
-				len(r.sources.slots)))
+				len(r.partitions.slots)))
 		default:
 			if err := r.cfg.checkTopicID(info); err != nil {
 				r.fail(err)

@@ -30,7 +30,7 @@ import (
 //
 //   - Each plaza has a log of deltas and a changelog of its own, so it is read and falls back apart
 //     from the others.
-//   - What is stored is stored at once: no answer is lost (see TestSourceFailsAtEveryStep for
+//   - What is stored is stored at once: no answer is lost (see TestPartitionFailsAtEveryStep for
 //     that).
 type stream struct {
 	cfg       *testConfig

@@ -446,7 +446,7 @@ func parseOrigin(s string) (toll.Origin, bool) {
 		partition >= 0 && offset >= 0
 }
 
-// tooLate counts, for a source, the events of a batch that came too late for windows that they
+// tooLate counts, for a partition, the events of a batch that came too late for windows that they
 // belong to. That is known once a batch is built and never changes, so it is stored with the batch.
 type tooLate struct {
 	kinds []toll.WindowKind

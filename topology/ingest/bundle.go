@@ -19,7 +19,7 @@ import (
 // goka spends several times as much on a message (two selects, a context, its statistics) as the
 // ingest does on an event. So it is handed the records of the topic of events in bundles: one
 // message stands for all records of a partition that have arrived, and its callback takes them from
-// the partition's source.
+// the [Partition].
 //
 // goka's own consumer fetches none of them. Its claim is paused, and the records come from a
 // [fetch.Fetcher], which knows their leader epochs.
@@ -65,15 +65,15 @@ type chunks interface {
 
 // Consume hands goka the chunks of a partition in bundles, by a claim, until ctx ends. An error
 // fails the partition: the log is another one, or it can't be read.
-func (s *Partition) Consume(ctx context.Context, in chunks, claim *Claim) {
+func (p *Partition) Consume(ctx context.Context, in chunks, claim *Claim) {
 	defer close(claim.messages) // which ends the session, so after the run has the error
-	if err := s.bundle(ctx, in, claim.messages); err != nil {
-		s.fail(err)
+	if err := p.bundle(ctx, in, claim.messages); err != nil {
+		p.fail(err)
 	}
 }
 
 // bundle makes bundles of the chunks of a partition and passes them on until ctx ends.
-func (s *Partition) bundle(ctx context.Context, in chunks,
+func (p *Partition) bundle(ctx context.Context, in chunks,
 	marks chan<- *sarama.ConsumerMessage) error {
 	for {
 		c, err := in.Next(ctx)
@@ -83,14 +83,14 @@ func (s *Partition) bundle(ctx context.Context, in chunks,
 		switch {
 		case errors.Is(c.Err, kerr.OffsetOutOfRange):
 			// Retention passed the offset, or the log lost its end. The next session's Setup decides.
-			return fmt.Errorf("partition %d of topic %s no longer holds the offset to go on at", s.partition,
-				s.cfg.Topic)
+			return fmt.Errorf("partition %d of topic %s no longer holds the offset to go on at", p.partition,
+				p.cfg.Topic)
 		case c.Err != nil:
 			return kafka.Explain(c.Err)
 		case c.Oversized != nil:
-			err = s.bundleOversized(ctx, &c, marks)
+			err = p.bundleOversized(ctx, &c, marks)
 		default:
-			err = s.bundleRecords(ctx, &c, in, marks)
+			err = p.bundleRecords(ctx, &c, in, marks)
 		}
 		if err != nil || ctx.Err() != nil {
 			return err
@@ -101,13 +101,13 @@ func (s *Partition) bundle(ctx context.Context, in chunks,
 // bundleRecords passes on a chunk of records. Before the first one whose leader epoch is not that
 // of the one before, and before all where the broker may be another one, the log is compared with
 // what was taken of it.
-func (s *Partition) bundleRecords(ctx context.Context, c *fetch.Chunk, in chunks,
+func (p *Partition) bundleRecords(ctx context.Context, c *fetch.Chunk, in chunks,
 	marks chan<- *sarama.ConsumerMessage) error {
 	unsure := c.Unsure
 	for rest := c.Records; rest.Len() > 0; {
 		epoch := rest.LeaderEpoch()
-		if unsure || epoch != s.read.LeaderEpoch {
-			if err := s.compareLog(ctx); err != nil || ctx.Err() != nil {
+		if unsure || epoch != p.read.LeaderEpoch {
+			if err := p.compareLog(ctx); err != nil || ctx.Err() != nil {
 				return err
 			}
 			unsure = false
@@ -117,40 +117,40 @@ func (s *Partition) bundleRecords(ctx context.Context, c *fetch.Chunk, in chunks
 		}
 		records, last, err := rest.Cut(bundleRecords, bundleBytes)
 		if err != nil {
-			return s.unreadable(err)
+			return p.unreadable(err)
 		}
-		if !s.pass(ctx, bundle{records: records, last: last.Offset}, marks, last.Timestamp) {
+		if !p.pass(ctx, bundle{records: records, last: last.Offset}, marks, last.Timestamp) {
 			return nil
 		}
 		if rest.Len() == 0 || rest.LeaderEpoch() != epoch {
-			s.read = fetch.Identify(&last)
+			p.read = fetch.Identify(&last)
 		}
 	}
 	return nil
 }
 
-func (s *Partition) unreadable(err error) error {
-	return fmt.Errorf("read partition %d of topic %s: %w", s.partition, s.cfg.Topic, err)
+func (p *Partition) unreadable(err error) error {
+	return fmt.Errorf("read partition %d of topic %s: %w", p.partition, p.cfg.Topic, err)
 }
 
-func (s *Partition) openQueues() {
-	s.room, s.bundles, s.passed = make(chan struct{}, bundleQueue), make(chan bundle,
+func (p *Partition) openQueues() {
+	p.room, p.bundles, p.passed = make(chan struct{}, bundleQueue), make(chan bundle,
 		bundleQueue), make(chan bundle, bundleQueue)
 }
 
 // pass hands goka a bundle once there is room, and reports whether the session goes on. goka has
 // one goroutine for a partition of all topics: were it to wait for room, nothing would be merged
 // and no window closed meanwhile.
-func (s *Partition) pass(ctx context.Context, b bundle, marks chan<- *sarama.ConsumerMessage,
+func (p *Partition) pass(ctx context.Context, b bundle, marks chan<- *sarama.ConsumerMessage,
 	at time.Time) bool {
-	mark := &sarama.ConsumerMessage{Topic: s.cfg.Topic, Partition: s.partition, Offset: b.last,
+	mark := &sarama.ConsumerMessage{Topic: p.cfg.Topic, Partition: p.partition, Offset: b.last,
 		Timestamp: at, Value: bundleMark}
 	select {
-	case s.room <- struct{}{}:
+	case p.room <- struct{}{}:
 	case <-ctx.Done():
 		return false
 	}
-	s.bundles <- b // which has room, as all queues of bundles do from here on
+	p.bundles <- b // which has room, as all queues of bundles do from here on
 	select {
 	case marks <- mark:
 		return true
@@ -160,28 +160,28 @@ func (s *Partition) pass(ctx context.Context, b bundle, marks chan<- *sarama.Con
 }
 
 // AddBundle has the next bundle added, whose last offset is given. It does not wait.
-func (s *Partition) AddBundle(offset int64) error {
+func (p *Partition) AddBundle(offset int64) error {
 	var b bundle
 	select {
-	case b = <-s.bundles:
+	case b = <-p.bundles:
 	default:
 		return errBundle
 	}
 	if b.last != offset {
 		return errBundle
 	}
-	s.passed <- b
+	p.passed <- b
 	return nil
 }
 
 // addPassed adds the bundles that goka passes on, until the session ends.
-func (s *Partition) addPassed() {
+func (p *Partition) addPassed() {
 	for {
 		select {
-		case b := <-s.passed:
-			s.takeIn(b)
-			<-s.room
-		case <-s.ctx.Done():
+		case b := <-p.passed:
+			p.takeIn(b)
+			<-p.room
+		case <-p.ctx.Done():
 			return
 		}
 	}
@@ -217,17 +217,17 @@ type oversized struct {
 }
 
 // bundleOversized passes on a batch that can't be read.
-func (s *Partition) bundleOversized(ctx context.Context, c *fetch.Chunk,
+func (p *Partition) bundleOversized(ctx context.Context, c *fetch.Chunk,
 	marks chan<- *sarama.ConsumerMessage) error {
 	if c.Unsure {
-		if err := s.compareLog(ctx); err != nil || ctx.Err() != nil {
+		if err := p.compareLog(ctx); err != nil || ctx.Err() != nil {
 			return err
 		}
 	}
 	o := oversized{first: c.First, next: c.Next, time: c.Time, batch: c.Oversized}
-	s.cfg.Log.Warn("a batch of records inflates too far to be read, and becomes one dead letter",
-		"partition", s.partition, "first", o.first, "last", o.next-1, "bytes", len(o.batch))
-	s.pass(ctx, bundle{oversized: &o, last: o.next - 1}, marks, o.time)
+	p.cfg.Log.Warn("a batch of records inflates too far to be read, and becomes one dead letter",
+		"partition", p.partition, "first", o.first, "last", o.next-1, "bytes", len(o.batch))
+	p.pass(ctx, bundle{oversized: &o, last: o.next - 1}, marks, o.time)
 	return nil
 }
 

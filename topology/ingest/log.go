@@ -59,14 +59,14 @@ func RefuseLog(ctx context.Context, cfg *Config, store Store, database *monitor.
 // compareLog checks that the log is the one of which all was read up to now, waiting for Kafka as
 // long as the session lasts. Where it is another one nothing more is taken, and the committer
 // records it.
-func (s *Partition) compareLog(ctx context.Context) error {
-	next := s.From
-	pauses := s.cfg.Backoff()
-	if s.read.Known {
-		next = s.read.Offset + 1
+func (p *Partition) compareLog(ctx context.Context) error {
+	next := p.From
+	pauses := p.cfg.Backoff()
+	if p.read.Known {
+		next = p.read.Offset + 1
 	}
 	for {
-		f, err := s.Log.CheckLog(ctx, s.partition, next, s.read)
+		f, err := p.Log.CheckLog(ctx, p.partition, next, p.read)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -74,22 +74,22 @@ func (s *Partition) compareLog(ctx context.Context) error {
 			if err = kafka.Explain(err); toll.IsPermanent(err) {
 				return err
 			}
-			s.cfg.Log.Debug("compare the log with what was read of it", "partition", s.partition, "error",
+			p.cfg.Log.Debug("compare the log with what was read of it", "partition", p.partition, "error",
 				err)
 			_ = wait.For(ctx, pauses.NextBackOff())
 			continue
 		case f.Replaced != "":
-			if err := s.Topic(); err != nil {
+			if err := p.Topic(); err != nil {
 				return err // a topic that was recreated has another log, which is nothing to record
 			}
-			s.mu.Lock()
-			s.replaced = f.Replaced
-			s.mu.Unlock()
-			wait.Signal(s.filled)
+			p.mu.Lock()
+			p.replaced = f.Replaced
+			p.mu.Unlock()
+			wait.Signal(p.filled)
 			<-ctx.Done()
 			return nil
-		case f.Unchecked != "" && s.read.Known:
-			s.cfg.Log.Warn(UncheckedLog, "partition", s.partition, "why", f.Unchecked)
+		case f.Unchecked != "" && p.read.Known:
+			p.cfg.Log.Warn(UncheckedLog, "partition", p.partition, "why", f.Unchecked)
 		}
 		return nil
 	}

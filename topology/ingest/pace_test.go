@@ -76,9 +76,9 @@ func TestWaitByPlazas(t *testing.T) {
 	}
 }
 
-// TestSourceFills: the time until an event is stored includes that of fetching it and of the
+// TestPartitionFills: the time until an event is stored includes that of fetching it and of the
 // commit.
-func TestSourceFills(t *testing.T) {
+func TestPartitionFills(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct{ wait, took, age, want time.Duration }{
 			{0, 0, 0, 0},
@@ -100,8 +100,8 @@ func TestSourceFills(t *testing.T) {
 	})
 }
 
-// TestDeltasRestForManyPlazas: a source that stores several batches during a rest sends them in one
-// round. A source that has no room for more ends the rest.
+// TestDeltasRestForManyPlazas: a partition that stores several batches during a rest sends them in
+// one round. A partition that has no room for more ends the rest.
 func TestDeltasRestForManyPlazas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop := new(loopOf)
@@ -125,7 +125,7 @@ func TestDeltasRestForManyPlazas(t *testing.T) {
 				s.pace.note(plaza, time.Now())
 				s.mu.Unlock()
 			}
-			time.Sleep(maxRest / joinShare) // more than a round waits for all sources
+			time.Sleep(maxRest / joinShare) // more than a round waits for all partitions
 			synctest.Wait()
 			if n := len(loop.take()); n != 1 {
 				t.Errorf("%d messages, want 1", n)
@@ -141,7 +141,7 @@ func TestDeltasRestForManyPlazas(t *testing.T) {
 		send()
 		s.Urge()
 		if waited := turn(); waited != 0 {
-			t.Errorf("waited for %v after a source had no room", waited)
+			t.Errorf("waited for %v after a partition had no room", waited)
 		}
 		send()
 		left, leave := context.WithTimeout(t.Context(), 10*time.Millisecond)
@@ -160,7 +160,7 @@ func TestDeltasRestForManyPlazas(t *testing.T) {
 }
 
 // TestDeltasRestInABacklog: as long as batches are full deltas wait for more of them, also those of
-// few plazas, unless a source has little room.
+// few plazas, unless a partition has little room.
 func TestDeltasRestInABacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop := new(loopOf)
@@ -225,9 +225,9 @@ func (p heldTurn) Turn(ctx context.Context) {
 
 func (p heldTurn) Urge() { wait.Signal(p.urges) }
 
-// TestSourcePublishesInTurn: what is stored before a source's turn comes is published together, and
-// a source that can't store more says so.
-func TestSourcePublishesInTurn(t *testing.T) {
+// TestPartitionPublishesInTurn: what is stored before a partition's turn comes is published
+// together, and a partition that can't store more says so.
+func TestPartitionPublishesInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig()
 		cfg.BatchRows = 1
@@ -262,7 +262,7 @@ func TestSourcePublishesInTurn(t *testing.T) {
 		}
 		add(pendingBatches - urgentBatches)
 		if len(p.urges) != 1 {
-			t.Error("there was little room left, and the source did not say so")
+			t.Error("there was little room left, and the partition did not say so")
 		}
 		p.turns <- struct{}{}
 		synctest.Wait()

@@ -128,44 +128,44 @@ func New(cfg *Config, d Dependencies, cursor toll.Cursor) (*Partition, error) {
 }
 
 // fail ends the run, unless the session has ended.
-func (s *Partition) fail(err error) {
-	if s.ctx.Err() == nil {
-		s.Fail(err)
+func (p *Partition) fail(err error) {
+	if p.ctx.Err() == nil {
+		p.Fail(err)
 	}
 }
 
 // Number returns the number of the partition.
-func (s *Partition) Number() int32 { return s.partition }
+func (p *Partition) Number() int32 { return p.partition }
 
 // Start starts the committer and the publisher, which first sends again what is not known to be
 // published, from the offset unpublished on.
-func (s *Partition) Start(parent context.Context, unpublished int64) {
-	s.ctx, s.cancel = context.WithCancel(parent)
-	s.grace, s.kill = context.WithCancel(context.WithoutCancel(parent))
-	s.filled, s.taken, s.full = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
-	s.pending = make(chan Stored, pendingBatches)
-	s.openQueues()
-	s.open = newBuilder(s.Store.NewRows(), s.cfg)
-	s.spare = newBuilder(s.Store.NewRows(), s.cfg)
-	s.open.begin(&s.clock)
-	if s.From > s.cursor.Next { // records are gone, which is stored even where none follows
-		s.open.gone(s.From)
-		wait.Signal(s.filled)
+func (p *Partition) Start(parent context.Context, unpublished int64) {
+	p.ctx, p.cancel = context.WithCancel(parent)
+	p.grace, p.kill = context.WithCancel(context.WithoutCancel(parent))
+	p.filled, p.taken, p.full = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
+	p.pending = make(chan Stored, pendingBatches)
+	p.openQueues()
+	p.open = newBuilder(p.Store.NewRows(), p.cfg)
+	p.spare = newBuilder(p.Store.NewRows(), p.cfg)
+	p.open.begin(&p.clock)
+	if p.From > p.cursor.Next { // records are gone, which is stored even where none follows
+		p.open.gone(p.From)
+		wait.Signal(p.filled)
 	}
-	s.progress.sentUpTo(unpublished)
-	s.progress.caughtUp() // where nothing is left, before the first batch is stored
-	s.wg.Go(s.addPassed)
-	s.wg.Go(func() {
-		defer close(s.pending)
-		if err := s.commitAll(); err != nil {
-			s.fail(err)
+	p.progress.sentUpTo(unpublished)
+	p.progress.caughtUp() // where nothing is left, before the first batch is stored
+	p.wg.Go(p.addPassed)
+	p.wg.Go(func() {
+		defer close(p.pending)
+		if err := p.commitAll(); err != nil {
+			p.fail(err)
 		}
 	})
-	s.wg.Go(func() {
-		if err := s.publishAll(unpublished); err != nil {
-			s.fail(err)
+	p.wg.Go(func() {
+		if err := p.publishAll(unpublished); err != nil {
+			p.fail(err)
 		}
-		for range s.pending { // what is not published now is sent again by the next owner
+		for range p.pending { // what is not published now is sent again by the next owner
 		}
 	})
 }
@@ -176,10 +176,10 @@ const StopGrace = 3 * time.Second
 
 // Stop drops the open batch, which is read again by the next owner, and waits for what is under
 // way.
-func (s *Partition) Stop() {
-	s.cancel()
-	defer s.Database.Leave(s.partition)
-	defer s.kill()
-	defer time.AfterFunc(StopGrace, s.kill).Stop()
-	s.wg.Wait()
+func (p *Partition) Stop() {
+	p.cancel()
+	defer p.Database.Leave(p.partition)
+	defer p.kill()
+	defer time.AfterFunc(StopGrace, p.kill).Stop()
+	p.wg.Wait()
 }

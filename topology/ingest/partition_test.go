@@ -86,7 +86,7 @@ func testConfig() *Config {
 		}}
 }
 
-// session runs one session of a source over the records [cursor, end) and returns the error that
+// session runs one session of a partition over the records [cursor, end) and returns the error that
 // ended it, nil if all was stored and published. Records below oldest are gone.
 func session(t *testing.T, cfg *Config, store *simtest.Store, table *memoryTable, end int64,
 	oldest ...int64) error {
@@ -199,9 +199,9 @@ func (f *flakySchemas) Schema(_ context.Context, id uint32) (*codecs.Schema, err
 	return codecs.JSONSchema, nil
 }
 
-// TestSourceAwaitsSchemas: a record waits for its schema while the registry is unavailable, and is
-// stored once; rows that the database refuses are decoded again by the same schema.
-func TestSourceAwaitsSchemas(t *testing.T) {
+// TestPartitionAwaitsSchemas: a record waits for its schema while the registry is unavailable, and
+// is stored once; rows that the database refuses are decoded again by the same schema.
+func TestPartitionAwaitsSchemas(t *testing.T) {
 	const end = 60
 	cfg := testConfig()
 	cfg.Schemas = &flakySchemas{}
@@ -270,10 +270,10 @@ func checkExact(t *testing.T, store *simtest.Store, table *memoryTable, end int6
 	}
 }
 
-// TestSourceFailsAtEveryStep makes the i-th call to the database fail, for i = 1, 2, 3 … until a
+// TestPartitionFailsAtEveryStep makes the i-th call to the database fail, for i = 1, 2, 3 … until a
 // run needs no more calls, with the answer lost before and after the commit; and after each failure
 // the next session goes on.
-func TestSourceFailsAtEveryStep(t *testing.T) {
+func TestPartitionFailsAtEveryStep(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		for step := 1; ; step++ {
 			store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}, Fail: step, Late: late,
@@ -298,9 +298,9 @@ func TestSourceFailsAtEveryStep(t *testing.T) {
 	}
 }
 
-// TestSourceStoresThatRecordsAreGone stores it where none follows, so that the next session finds
-// nothing to skip, and with the records that do.
-func TestSourceStoresThatRecordsAreGone(t *testing.T) {
+// TestPartitionStoresThatRecordsAreGone stores it where none follows, so that the next session
+// finds nothing to skip, and with the records that do.
+func TestPartitionStoresThatRecordsAreGone(t *testing.T) {
 	for _, end := range []int64{13, 60} {
 		store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}}
 		table := &memoryTable{states: map[int16]*toll.State{}}
@@ -322,8 +322,8 @@ func TestSourceStoresThatRecordsAreGone(t *testing.T) {
 	}
 }
 
-// TestSourceFailsAtEveryDelta makes the i-th delta fail, before and after it is merged.
-func TestSourceFailsAtEveryDelta(t *testing.T) {
+// TestPartitionFailsAtEveryDelta makes the i-th delta fail, before and after it is merged.
+func TestPartitionFailsAtEveryDelta(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		for step := 1; ; step++ {
 			store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}}
@@ -343,9 +343,9 @@ func TestSourceFailsAtEveryDelta(t *testing.T) {
 	}
 }
 
-// TestSourceFenced ends the session of an owner that finds the cursor moved, without storing
+// TestPartitionFenced ends the session of an owner that finds the cursor moved, without storing
 // anything.
-func TestSourceFenced(t *testing.T) {
+func TestPartitionFenced(t *testing.T) {
 	store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}, Fail: 1, Moved: true}
 	table := &memoryTable{states: map[int16]*toll.State{}}
 	err := session(t, testConfig(), store, table, 20)
@@ -358,9 +358,9 @@ func TestSourceFenced(t *testing.T) {
 	}
 }
 
-// TestSourceBoundsItsBatches holds the database and checks that add waits once a batch is full and
-// the next is too.
-func TestSourceBoundsItsBatches(t *testing.T) {
+// TestPartitionBoundsItsBatches holds the database and checks that add waits once a batch is full
+// and the next is too.
+func TestPartitionBoundsItsBatches(t *testing.T) {
 	cfg := testConfig()
 	store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}}
 	table := &memoryTable{states: map[int16]*toll.State{}}
@@ -519,8 +519,8 @@ func BenchmarkBuilder(b *testing.B) {
 }
 
 // add adds one record, as goka's callback adds those of a bundle.
-func (s *Partition) add(r *record) {
-	s.AddAll(fetch.RecordsOf(r.sent()))
+func (p *Partition) add(r *record) {
+	p.AddAll(fetch.RecordsOf(r.sent()))
 }
 
 // sent is the record as it comes from Kafka.

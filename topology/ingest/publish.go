@@ -31,7 +31,7 @@ type deltaSize struct {
 }
 
 // stored returns a batch of the partition that is stored, with its outbox.
-func (s *Partition) stored(ref toll.BatchRef, next int64, deltas []toll.PlazaDelta,
+func (p *Partition) stored(ref toll.BatchRef, next int64, deltas []toll.PlazaDelta,
 	outbox []byte) Stored {
 	const more = 48 // bytes that a delta takes by itself
 	b := Stored{Ref: ref, Next: next, sizes: make([]deltaSize, len(deltas)),
@@ -40,7 +40,7 @@ func (s *Partition) stored(ref toll.BatchRef, next int64, deltas []toll.PlazaDel
 		d := &deltas[i]
 		b.events += d.Events
 		start := len(b.deltas)
-		b.deltas = wire.AppendDelta(b.deltas, d.Of(s.epoch, s.partition, ref.First, next))
+		b.deltas = wire.AppendDelta(b.deltas, d.Of(p.epoch, p.partition, ref.First, next))
 		b.sizes[i] = deltaSize{d.Plaza, uint32(len(b.deltas) - start)}
 	}
 	return b
@@ -90,54 +90,54 @@ func DecodeBatch(b *toll.StoredBatch) ([]toll.PlazaDelta, error) {
 }
 
 // decode reads a batch of the outbox.
-func (s *Partition) decode(b *toll.StoredBatch) (Stored, error) {
+func (p *Partition) decode(b *toll.StoredBatch) (Stored, error) {
 	deltas, err := DecodeBatch(b)
-	return s.stored(toll.BatchRef{First: b.First, Token: b.Token}, b.Next, deltas, b.Deltas), err
+	return p.stored(toll.BatchRef{First: b.First, Token: b.Token}, b.Next, deltas, b.Deltas), err
 }
 
 // Progress returns the session's epoch and up to where it has stored.
-func (s *Partition) Progress() toll.Cursor {
-	return toll.Cursor{Partition: s.partition, Epoch: s.epoch, Next: s.progress.storedUpTo()}
+func (p *Partition) Progress() toll.Cursor {
+	return toll.Cursor{Partition: p.partition, Epoch: p.epoch, Next: p.progress.storedUpTo()}
 }
 
 // PublishedTo returns up to where all that is stored is published and marked so in the database, -1
 // while that is under way.
-func (s *Partition) PublishedTo() int64 { return s.progress.published() }
+func (p *Partition) PublishedTo() int64 { return p.progress.published() }
 
 // markAcked marks what was acknowledged when no commit comes along to do it. A failure leaves it
 // for later: an outage shows at the next batch.
-func (s *Partition) markAcked() error {
-	acked := s.progress.takeAcked()
+func (p *Partition) markAcked() error {
+	acked := p.progress.takeAcked()
 	if len(acked) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(s.grace, 10*time.Second)
+	ctx, cancel := context.WithTimeout(p.grace, 10*time.Second)
 	defer cancel()
-	err := s.Store.MarkPublished(ctx, s.partition, s.cursor.Epoch, acked)
-	s.progress.mark(acked, err)
+	err := p.Store.MarkPublished(ctx, p.partition, p.cursor.Epoch, acked)
+	p.progress.mark(acked, err)
 	if err == nil {
 		return nil
 	}
-	wait.Signal(s.progress.toMark)
-	if toll.IsPermanent(err) && s.ctx.Err() == nil {
+	wait.Signal(p.progress.toMark)
+	if toll.IsPermanent(err) && p.ctx.Err() == nil {
 		return err
 	}
-	s.cfg.Log.Debug("mark batches published", "partition", s.partition, "error", err)
+	p.cfg.Log.Debug("mark batches published", "partition", p.partition, "error", err)
 	return nil
 }
 
 // publishAll sends the deltas of the batches that wait, and of further ones only after all of these
 // are acknowledged. What is left from before comes first, from the offset sent on.
-func (s *Partition) publishAll(sent int64) error {
-	if err := s.publishLeft(sent); err != nil {
+func (p *Partition) publishAll(sent int64) error {
+	if err := p.publishLeft(sent); err != nil {
 		return err
 	}
-	for b := range s.pending {
-		s.Pace.Turn(s.ctx)
-		if s.ctx.Err() != nil {
+	for b := range p.pending {
+		p.Pace.Turn(p.ctx)
+		if p.ctx.Err() != nil {
 			return nil
 		}
-		if err := s.publishBatches(s.alsoPending(b)); err != nil {
+		if err := p.publishBatches(p.alsoPending(b)); err != nil {
 			return err
 		}
 	}
@@ -146,11 +146,11 @@ func (s *Partition) publishAll(sent int64) error {
 
 // alsoPending returns a batch with those that wait behind it, as far as they may be published
 // together.
-func (s *Partition) alsoPending(b Stored) []Stored {
+func (p *Partition) alsoPending(b Stored) []Stored {
 	batches := []Stored{b}
 	for size := len(b.deltas); len(batches) < pendingBatches && size < manyBytes; {
 		select {
-		case next, ok := <-s.pending:
+		case next, ok := <-p.pending:
 			if !ok {
 				return batches
 			}
@@ -165,29 +165,29 @@ func (s *Partition) alsoPending(b Stored) []Stored {
 
 // publishLeft sends again what is not known to be published, page by page out of the database,
 // until it has caught up with the committer. After a rebuild that is the whole outbox.
-func (s *Partition) publishLeft(sent int64) error {
-	for !s.progress.caughtUp() {
-		stored := s.progress.storedUpTo()
-		page, err := s.readOutbox(sent)
-		if s.ctx.Err() != nil {
+func (p *Partition) publishLeft(sent int64) error {
+	for !p.progress.caughtUp() {
+		stored := p.progress.storedUpTo()
+		page, err := p.readOutbox(sent)
+		if p.ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if page.Epoch != s.epoch {
-			return fmt.Errorf("partition %d: %w", s.partition, ErrOtherEpoch)
+		if page.Epoch != p.epoch {
+			return fmt.Errorf("partition %d: %w", p.partition, ErrOtherEpoch)
 		}
 		if len(page.Batches) == 0 {
 			sent = stored // another owner published the rest
-			s.progress.sentUpTo(sent)
+			p.progress.sentUpTo(sent)
 		}
 		// Together, as the batches that come now are, and without a rest for more of them: all that
 		// this partition stores waits behind what is left.
 		var batches []Stored
 		size := 0
 		for i := range page.Batches {
-			b, err := s.decode(&page.Batches[i])
+			b, err := p.decode(&page.Batches[i])
 			if err != nil {
 				return err
 			}
@@ -195,11 +195,11 @@ func (s *Partition) publishLeft(sent int64) error {
 			if i < len(page.Batches)-1 && len(batches) < pendingBatches && size < manyBytes {
 				continue
 			}
-			s.Pace.Urge()
-			if err := s.publishBatches(batches); err != nil {
+			p.Pace.Urge()
+			if err := p.publishBatches(batches); err != nil {
 				return err
 			}
-			if s.ctx.Err() != nil {
+			if p.ctx.Err() != nil {
 				return nil
 			}
 			sent, batches, size = b.Next, nil, 0
@@ -210,10 +210,10 @@ func (s *Partition) publishLeft(sent int64) error {
 
 // readOutbox reads a page of what is not known to be published, waiting for the database as long as
 // the session lasts.
-func (s *Partition) readOutbox(above int64) (toll.OutboxPage, error) {
+func (p *Partition) readOutbox(above int64) (toll.OutboxPage, error) {
 	var page toll.OutboxPage
-	err := wait.Retry(s.ctx, s.cfg.Backoff(), func() (err error) {
-		page, err = s.Store.Outbox(s.ctx, s.partition, above, true)
+	err := wait.Retry(p.ctx, p.cfg.Backoff(), func() (err error) {
+		page, err = p.Store.Outbox(p.ctx, p.partition, above, true)
 		return err
 	})
 	return page, err
@@ -222,20 +222,20 @@ func (s *Partition) readOutbox(above int64) (toll.OutboxPage, error) {
 // publishBatches sends the deltas of batches, in their order, and waits until all are acknowledged.
 // What a plaza has in several of them is sent together, so that none of it arrives without what
 // comes before.
-func (s *Partition) publishBatches(batches []Stored) (err error) {
+func (p *Partition) publishBatches(batches []Stored) (err error) {
 	began := time.Now()
 	count := 0
 	for i := range batches {
-		s.Stats.Publishing(s.partition, batches[i].Next, batches[i].oldest)
+		p.Stats.Publishing(p.partition, batches[i].Next, batches[i].oldest)
 		count += len(batches[i].sizes)
 	}
 	defer func(done func()) {
 		done()
 		ended := time.Now()
 		for i := range batches {
-			s.Stats.Published(batches[i].published(s.partition, began, ended, err))
+			p.Stats.Published(batches[i].published(p.partition, began, ended, err))
 		}
-	}(s.Stats.Call(s.partition))
+	}(p.Stats.Call(p.partition))
 	acks, waits := make(chan error, count), 0
 	ack := func(err error) { acks <- err }
 	all, rest := make([][]byte, 0, count), slices.Clone(batches)
@@ -250,23 +250,23 @@ func (s *Partition) publishBatches(batches []Stored) (err error) {
 		}
 		for deltas := all[start:]; len(deltas) > 0 && err == nil; waits++ {
 			n := togetherFrom(deltas)
-			err = s.Publish(plaza, deltas[:n:n], ack)
+			err = p.Publish(plaza, deltas[:n:n], ack)
 			deltas = deltas[n:]
 		}
 	}
 	for ; waits > 0 && err == nil; waits-- {
 		select {
 		case err = <-acks:
-		case <-s.grace.Done():
-			err = s.grace.Err()
+		case <-p.grace.Done():
+			err = p.grace.Err()
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("publish the deltas of partition %d up to offset %d: %w", s.partition,
+		return fmt.Errorf("publish the deltas of partition %d up to offset %d: %w", p.partition,
 			batches[len(batches)-1].Next, err)
 	}
 	for i := range batches {
-		s.progress.acknowledge(batches[i].Next, batches[i].Ref)
+		p.progress.acknowledge(batches[i].Next, batches[i].Ref)
 	}
 	return nil
 }

@@ -12,22 +12,22 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// Sender sends the deltas of all sources of a run to the loop, in rounds: what waits for one
+// Sender sends the deltas of all partitions of a run to the loop, in rounds: what waits for one
 // plaza goes into one message. The plaza's state is then read, written and sent to the changelog
 // once for all of them, which is most of what a delta costs.
 //
 // After each round it rests, longer the more messages that had: with ten plazas for two
 // milliseconds, with a thousand for a fifth of a second, in which batches of several partitions,
 // and several of one, come together. Where there are many plazas it rests for as long as two
-// batches fill, and in a backlog for longer, unless a source has little room for more. Deltas of
-// one plaza keep their order, and what one call sends arrives or fails as a whole. A source waits
-// itself until what it sent is acknowledged, and then for the end of the rest, so that all that it
-// stored meanwhile goes into the same round.
+// batches fill, and in a backlog for longer, unless a partition has little room for more. Deltas of
+// one plaza keep their order, and what one call sends arrives or fails as a whole. A partition
+// waits itself until what it sent is acknowledged, and then for the end of the rest, so that all
+// that it stored meanwhile goes into the same round.
 type Sender struct {
 	emit    func(plaza int16, message []byte, done func(error)) error // done is called once
 	pause   time.Duration                                             // for each message of a round
 	latency time.Duration                                             // the latency target
-	// has a value once a source has no room
+	// has a value once a partition has no room
 	urgent chan struct{}
 
 	mu      sync.Mutex
@@ -60,7 +60,7 @@ const (
 	// that is looked at.
 	backlogLasts = 500 * time.Millisecond
 	backlogStep  = 50 * time.Millisecond
-	// joinShare is the part of a rest that the round after it waits for all sources.
+	// joinShare is the part of a rest that the round after it waits for all partitions.
 	joinShare = 64
 	// maxDeltasBytes is how many bytes of parcels share a message. One parcel alone may take more.
 	maxDeltasBytes = 128 << 10
@@ -153,7 +153,7 @@ func (s *Sender) Run(ctx, hurry context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if rested > shortestWait { // the sources that waited for the end of the rest all send now
+		if rested > shortestWait { // the partitions that waited for the end of the rest all send now
 			sleep(hurry, rested/joinShare, nil)
 		}
 		messages, rest := s.round()
@@ -211,7 +211,7 @@ func sleep(ctx context.Context, d time.Duration, sooner <-chan struct{}) bool {
 }
 
 // round sends all that waits, and returns in how many messages, and how long the rest is to be that
-// begins with it: what a source stores from now on belongs to the next round. 0 is for no longer
+// begins with it: what a partition stores from now on belongs to the next round. 0 is for no longer
 // than the messages ask for, which nobody need wait for the end of.
 func (s *Sender) round() (messages int, rest time.Duration) {
 	s.mu.Lock()

@@ -51,7 +51,7 @@ func (l *loopOf) take() []string {
 	return messages
 }
 
-// TestDeltaSender has deltas of several sources wait for each other's round.
+// TestDeltaSender has deltas of several partitions wait for each other's round.
 func TestDeltaSender(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop := new(loopOf)

@@ -30,9 +30,9 @@ func (b *tracedBatches) Batch(t monitor.BatchTrace) {
 }
 func (b *tracedBatches) Results(monitor.ResultsTrace) {}
 
-// TestStatsOfSource has a source store and publish records, some of which the database refuses,
-// while its answers are lost now and then.
-func TestStatsOfSource(t *testing.T) {
+// TestStatsOfPartition has a partition store and publish records, some of which the database
+// refuses, while its answers are lost now and then.
+func TestStatsOfPartition(t *testing.T) {
 	const end = 500
 	store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}, Fail: 4, Late: true,
 		Refuse: map[int32]bool{9: true, 23: true}}
@@ -99,8 +99,8 @@ func TestStatsOfSource(t *testing.T) {
 	}
 }
 
-// TestStatsOfFencedSource traces a batch that another owner made impossible.
-func TestStatsOfFencedSource(t *testing.T) {
+// TestStatsOfFencedPartition traces a batch that another owner made impossible.
+func TestStatsOfFencedPartition(t *testing.T) {
 	store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}, Fail: 1, Moved: true}
 	traced := new(tracedBatches)
 	stats := monitor.NewStats()
@@ -143,7 +143,7 @@ func (emptyStore) MarkPublished(context.Context, int32, uint64, []toll.BatchRef)
 	return nil
 }
 
-// ingest sends records through a source that is counted and traced, and returns how many objects
+// ingest sends records through a partition that is counted and traced, and returns how many objects
 // that allocated.
 func ingest(t testing.TB, records []*record, rounds int) (allocations uint64) {
 	stats := monitor.NewStats()

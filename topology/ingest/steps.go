@@ -10,7 +10,7 @@ import (
 )
 
 // AddAll adds records to the open batch, as bundles of them are added.
-func (s *Partition) AddAll(records fetch.Records) { s.takeIn(bundle{records: records}) }
+func (p *Partition) AddAll(records fetch.Records) { p.takeIn(bundle{records: records}) }
 
 // Steps drives a partition step by step, without its goroutines, for simulations.
 type Steps struct {
@@ -20,13 +20,13 @@ type Steps struct {
 }
 
 // Steps returns the steps of a partition that has not started, with what is left to publish.
-func (s *Partition) Steps(left ...toll.StoredBatch) (*Steps, error) {
-	s.ctx, s.grace = context.Background(), context.Background()
-	s.open, s.spare = newBuilder(s.Store.NewRows(), s.cfg), newBuilder(s.Store.NewRows(), s.cfg)
-	s.open.begin(&s.clock)
-	steps := &Steps{p: s}
+func (p *Partition) Steps(left ...toll.StoredBatch) (*Steps, error) {
+	p.ctx, p.grace = context.Background(), context.Background()
+	p.open, p.spare = newBuilder(p.Store.NewRows(), p.cfg), newBuilder(p.Store.NewRows(), p.cfg)
+	p.open.begin(&p.clock)
+	steps := &Steps{p: p}
 	for i := range left {
-		b, err := s.decode(&left[i])
+		b, err := p.decode(&left[i])
 		if err != nil {
 			return nil, err
 		}

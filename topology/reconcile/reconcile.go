@@ -206,7 +206,7 @@ func (r *Reconciler) Run(ctx context.Context, fail func(error)) {
 		case toll.IsPermanent(err), errors.Is(err, ingest.ErrMarksLost):
 			fail(err)
 			return
-		case err != nil: // an outage, which the sources report
+		case err != nil: // an outage, which the partitions report
 			r.Logger.Debug("compare the group table with the database", "error", err)
 		}
 		if wait.For(ctx, max(r.Interval, min(reconcileShare*r.took, reconcileMost))) != nil {
@@ -264,7 +264,7 @@ const (
 // checkAhead returns an error where a state holds what the database lacks, which was read after it.
 func checkAhead(states map[int16]Progress, cursors []toll.Cursor, epoch uint64) error {
 	if len(cursors) == 0 {
-		return nil // nothing is stored yet, and the sources look at the group's offsets
+		return nil // nothing is stored yet, and the session looks at the group's offsets
 	}
 	chains := map[int32]map[int16]int64{}
 	for _, c := range cursors {
