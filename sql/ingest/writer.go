@@ -10,6 +10,7 @@ import (
 	dbsql "database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -49,159 +50,30 @@ func NewWriter(db *db.DB, topicID string, load LoadMode,
 // NewRows returns an empty buffer of rows, in the form that Commit loads.
 func (w *Writer) NewRows() toll.Rows { return new(rows) }
 
-// Load returns, in one snapshot, a partition's cursor and what of its outbox is not known to be
-// published. A partition that has no cursor gets one that starts at the offset earliest; where that
-// is negative it is [toll.ErrNoCursor] instead.
-func (w *Writer) Load(ctx context.Context, partition int32, earliest int64) (toll.Cursor,
-	toll.Unpublished, error) {
-	cursor, unpublished, err := w.load(ctx, partition)
-	if errors.Is(err, dbsql.ErrNoRows) {
-		if earliest < 0 {
-			return toll.Cursor{}, toll.Unpublished{}, toll.ErrNoCursor
-		}
-		if err = w.createCursor(ctx, partition, earliest); err == nil {
-			cursor, unpublished, err = w.load(ctx, partition)
-		}
+// MaxPacket returns the server's max_allowed_packet in bytes.
+func (w *Writer) maxPacket(ctx context.Context, q db.Queryer) (int, error) {
+	if p := w.packet.Load(); p != 0 {
+		return int(p), nil
 	}
-	if err != nil {
-		return toll.Cursor{}, toll.Unpublished{}, w.db.Wrap(fmt.Sprintf("read the cursor of partition %d",
-			partition), err)
-	}
-	return cursor, unpublished, nil
+	p, err := w.db.MaxPacket(ctx, q)
+	w.packet.Store(int64(p))
+	return p, err
 }
 
-func (w *Writer) load(ctx context.Context, partition int32) (toll.Cursor, toll.Unpublished, error) {
-	tx, err := w.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelRepeatableRead})
-	if err != nil {
-		return toll.Cursor{}, toll.Unpublished{}, err
-	}
-	defer tx.Rollback()
-	// The cursor comes first: it is the read that opens the snapshot. Were the batches read before it,
-	// one that another owner stores in between would be behind the cursor and yet not among them.
-	cursor, err := w.readCursor(ctx, tx, partition)
-	if err != nil {
-		return toll.Cursor{}, toll.Unpublished{}, err
-	}
-	u := toll.Unpublished{}
-	err = tx.QueryRowContext(ctx, `SELECT COALESCE(MIN(first_offset), ?), COUNT(*),
-		CAST(COALESCE(SUM(events), 0) AS SIGNED) FROM toll_batch
-		WHERE published = 0 AND topic_id = ? AND partition_id = ?`, cursor.Next, w.topicID,
-		partition).Scan(&u.First, &u.Batches, &u.Events)
-	return cursor, u, err
-}
-
-// Cursor returns a partition's cursor as it is now. Where there is none it is a zero Cursor, which
-// equals no batch's.
-func (w *Writer) Cursor(ctx context.Context, partition int32) (toll.Cursor, error) {
-	c, err := w.readCursor(ctx, w.db, partition)
-	if errors.Is(err, dbsql.ErrNoRows) {
-		return toll.Cursor{Partition: partition}, nil
-	}
-	return c, w.db.Wrap(fmt.Sprintf("read the cursor of partition %d", partition), err)
-}
-
-func (w *Writer) readCursor(ctx context.Context, q db.Queryer, partition int32) (toll.Cursor,
-	error) {
-	c := toll.Cursor{Partition: partition}
-	err := scanCursor(q.QueryRowContext(ctx, `SELECT `+cursorColumns+` FROM toll_cursor
-		WHERE topic_id = ? AND partition_id = ?`, w.topicID, partition), &c)
-	return c, err
-}
-
-// cursorColumns are what scanCursor reads.
-const cursorColumns = `partition_id, next_offset, token, epoch, chain, clock, last_offset,
-	last_leader_epoch, last_timestamp, last_crc, log_replaced`
-
-func scanCursor(row interface{ Scan(...any) error }, c *toll.Cursor) error {
-	var offset, timestamp dbsql.Null[int64]
-	var epoch dbsql.Null[int32]
-	var crc dbsql.Null[uint32]
-	err := row.Scan(&c.Partition, &c.Next, &c.Token, &c.Epoch, &c.Chain, &c.Clock, &offset, &epoch,
-		&timestamp, &crc, &c.LogReplaced)
-	c.Last = lastRecord(offset, epoch, timestamp, crc)
-	return err
-}
-
-// lastRecord reads the identity of the last record as toll_cursor holds it.
-func lastRecord(offset dbsql.Null[int64], epoch dbsql.Null[int32], timestamp dbsql.Null[int64],
-	crc dbsql.Null[uint32]) toll.LastRecord {
-	if !offset.Valid || !crc.Valid {
-		return toll.LastRecord{}
-	}
-	r := toll.LastRecord{Known: true, Offset: offset.V, LeaderEpoch: -1, Timestamp: timestamp.V,
-		CRC: crc.V}
-	if epoch.Valid {
-		r.LeaderEpoch = epoch.V
-	}
-	return r
-}
-
-// Cursors returns the cursors of all partitions that have one, in one snapshot, ascending by
-// partition.
-func (w *Writer) Cursors(ctx context.Context) ([]toll.Cursor, error) {
-	cursors, err := w.readAllCursors(ctx)
-	return cursors, w.db.Wrap("read the cursors", err)
-}
-
-func (w *Writer) readAllCursors(ctx context.Context) ([]toll.Cursor, error) {
-	// One statement is one snapshot.
-	rows, err := w.db.QueryContext(ctx, `SELECT `+cursorColumns+` FROM toll_cursor
-		WHERE topic_id = ? ORDER BY partition_id`, w.topicID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var cursors []toll.Cursor
-	for rows.Next() {
-		var c toll.Cursor
-		if err := scanCursor(rows, &c); err != nil {
+// databaseZone returns the timezone of livetolldata's wall clock, for the caller alone.
+func (w *Writer) databaseZone(ctx context.Context, q db.Queryer) (*toll.Zone, error) {
+	loc := w.zone.Load()
+	if loc == nil {
+		m, err := tables.ReadMeta(ctx, q)
+		if err != nil {
 			return nil, err
 		}
-		cursors = append(cursors, c)
-	}
-	return cursors, rows.Err()
-}
-
-// createCursor records where a partition begins. All partitions share one epoch: that of the
-// cursors that there are, else the time at which the database was set up, in milliseconds, which is
-// above that of any database before it.
-//
-// The lock on toll_meta keeps a rebuild out between the look at the epoch and the insert: a cursor
-// of an older epoch than the others' would have all its deltas dropped.
-func (w *Writer) createCursor(ctx context.Context, partition int32, earliest int64) error {
-	lock := w.db.ShareLock(ctx)
-	tx, err := w.db.BeginLocking(ctx)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	var created string
-	if err := tx.QueryRowContext(ctx,
-		`SELECT created_at FROM toll_meta WHERE id = 1 `+lock).Scan(&created); err != nil {
-		return err
-	}
-	var epoch dbsql.Null[uint64]
-	if err := tx.QueryRowContext(ctx, `SELECT MAX(epoch) FROM toll_cursor`).Scan(&epoch); err != nil {
-		return err
-	}
-	if !epoch.Valid {
-		t, err := time.Parse("2006-01-02 15:04:05.999999", created)
-		if err != nil {
-			return fmt.Errorf("read toll_meta.created_at: %w", err)
+		if loc, err = m.Location(); err != nil {
+			return nil, err
 		}
-		epoch.V = uint64(t.UnixMilli())
+		w.zone.Store(loc)
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO toll_cursor
-		(topic_id, partition_id, start_offset, next_offset, token, epoch, chain, updated_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, NOW(6))`, w.topicID, partition, earliest, earliest,
-		tables.NewToken(), epoch.V, []byte{})
-	if db.Number(err) == db.ErrDuplicateKey {
-		return nil // another owner was first
-	}
-	if err != nil {
-		return err
-	}
-	return tx.Commit()
+	return toll.NewZone(loc), nil
 }
 
 // Commit stores a batch in one transaction: it moves the cursor, inserts the rows, the dead letters
@@ -405,138 +277,6 @@ func (w *Writer) moveCursor(ctx context.Context, tx *dbsql.Tx, b *toll.Batch) er
 	return nil
 }
 
-// MarkLogReplaced records why the log of a partition is not the one that was consumed, where the
-// cursor is as it was read. From then on no batch of the partition is stored. It returns
-// [toll.ErrCursorMoved] where the cursor has moved.
-func (w *Writer) MarkLogReplaced(ctx context.Context, c *toll.Cursor, why string) error {
-	res, err := w.db.ExecContext(ctx, `UPDATE toll_cursor SET log_replaced = ?, updated_at = NOW(6)
-		WHERE topic_id = ? AND partition_id = ? AND next_offset = ? AND token = ? AND epoch = ?`,
-		db.CutRunes(why, tables.MaxReasonRunes), w.topicID, c.Partition, c.Next, c.Token, c.Epoch)
-	if err == nil {
-		var n int64
-		if n, err = res.RowsAffected(); err == nil && n != 1 {
-			return toll.ErrCursorMoved
-		}
-	}
-	return w.db.Wrap(fmt.Sprintf("record that the log of partition %d was replaced", c.Partition), err)
-}
-
-// MarkPublished records that the deltas of batches are acknowledged by the broker. Batches that are
-// not there any more in this form, and all of them where the epoch has changed, are left alone.
-func (w *Writer) MarkPublished(ctx context.Context, partition int32, epoch uint64,
-	batches []toll.BatchRef) error {
-	err := func() error {
-		tx, err := w.db.BeginTx(ctx, nil)
-		if err != nil {
-			return err
-		}
-		defer tx.Rollback()
-		var now uint64
-		err = tx.QueryRowContext(ctx,
-			`SELECT epoch FROM toll_cursor WHERE topic_id = ? AND partition_id = ? FOR UPDATE`,
-			w.topicID, partition).Scan(&now)
-		if err != nil || now != epoch {
-			return err
-		}
-		if err := w.markPublished(ctx, tx, partition, batches); err != nil {
-			return err
-		}
-		return tx.Commit()
-	}()
-	return w.db.Wrap(fmt.Sprintf("mark batches of partition %d published", partition), err)
-}
-
-func (w *Writer) markPublished(ctx context.Context, tx *dbsql.Tx, partition int32,
-	batches []toll.BatchRef) error {
-	for _, b := range batches {
-		if _, err := tx.ExecContext(ctx, updatePublished, w.topicID, partition, b.First,
-			b.Token); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// insertRetries admits each repaired dead letter once.
-func (w *Writer) insertRetries(ctx context.Context, tx *dbsql.Tx, b *toll.Batch) error {
-	var again []toll.RefusedRow
-	for _, r := range b.Retries {
-		_, err := tx.ExecContext(ctx, `INSERT INTO toll_retry
-			(topic_id, partition_id, record_offset, stored_partition, stored_offset) VALUES (?, ?, ?, ?, ?)`,
-			w.topicID, r.Of.Partition, r.Of.Offset, b.Partition, r.Offset)
-		if db.Number(err) == db.ErrDuplicateKey {
-			again = append(again, toll.RefusedRow{
-				Row: r.Row, Kind: toll.RejectRetried,
-				Reason: fmt.Sprintf("the dead letter %d:%d was already retried", r.Of.Partition, r.Of.Offset),
-			})
-			continue
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if len(again) > 0 {
-		return &toll.RefusedError{Rows: again}
-	}
-	return nil
-}
-
-// maxKeyBytes is how much of a record's key a dead letter holds.
-const maxKeyBytes = 1024
-
-// Limits of statements.
-const (
-	lettersAtOnce = 500
-	lettersBytes  = 4 << 20
-	letterBytes   = 512 // at most, of a dead letter's columns of a fixed size, as text
-)
-
-func (w *Writer) insertDeadLetters(ctx context.Context, tx *dbsql.Tx, b *toll.Batch) error {
-	if len(b.Rejects) == 0 {
-		return nil
-	}
-	packet, err := w.maxPacket(ctx, tx)
-	if err != nil {
-		return err
-	}
-	const head = `INSERT INTO toll_dead_letter
-		(topic_id, partition_id, record_offset, record_time, kind, reason, sql_state, error_number,
-		retry_partition, retry_offset, payload, payload_bytes, record_key, rejected_at) VALUES `
-	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6))`
-	for rest := b.Rejects; len(rest) > 0; {
-		var args []any
-		size, n := len(head), 0
-		for ; n < min(len(rest), lettersAtOnce); n++ {
-			r := &rest[n]
-			payload, key := r.Payload, r.Key[:min(len(r.Key), maxKeyBytes)]
-			if most := (packet - db.PacketReserve) / 2; len(payload) > most { // each byte may need an escape
-				payload = payload[:most]
-			}
-			reason := db.CutRunes(r.Reason, tables.MaxReasonRunes)
-			letter := letterBytes + db.EscapedLen(payload) + db.EscapedLen(key) +
-				db.EscapedLen([]byte(reason))
-			if n > 0 && size+letter > min(packet-1<<10, lettersBytes) {
-				break
-			}
-			size += letter
-			var retryPartition dbsql.Null[int32]
-			var retryOffset dbsql.Null[int64]
-			if of := r.RetryOf; of != nil {
-				retryPartition = dbsql.Null[int32]{V: of.Partition, Valid: true}
-				retryOffset = dbsql.Null[int64]{V: of.Offset, Valid: true}
-			}
-			args = append(args, w.topicID, b.Partition, r.Offset, recordTime(r.Time), string(r.Kind),
-				reason, r.SQLState, r.Number, retryPartition, retryOffset, payload, len(r.Payload), key)
-		}
-		query := head + tuple + strings.Repeat(","+tuple, n-1)
-		if _, err := tx.ExecContext(ctx, query, args...); err != nil {
-			return fmt.Errorf("insert dead letters: %w", err)
-		}
-		rest = rest[n:]
-	}
-	return nil
-}
-
 // checkSizes returns a [toll.PermanentError] where what a batch holds in addition to its rows is
 // larger than the server takes: it would be tried again without end. The driver sends parameters
 // apart where a statement is too large with their escapes.
@@ -559,24 +299,36 @@ func (w *Writer) checkSizes(ctx context.Context, q db.Queryer, b *toll.Batch) er
 	return err
 }
 
-// recordTime writes a record's time as a DATETIME. A producer may send any time, so what no
-// DATETIME holds is cut to the first or last that does.
-func recordTime(t time.Time) string {
-	t = t.UTC()
-	if t.Year() < 1000 {
-		t = time.Date(1000, 1, 1, 0, 0, 0, 0, time.UTC)
-	} else if t.Year() > 9999 {
-		t = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+// addTooLate counts events that came too late for windows that they belong to. A window that has no
+// row yet gets one of revision 0, which is no result: toll_window's too_late is then always what
+// the outbox holds.
+func (w *Writer) addTooLate(ctx context.Context, tx db.Statements,
+	counts []toll.TooLateCount) error {
+	if len(counts) == 0 {
+		return nil
 	}
-	return t.Format("2006-01-02 15:04:05.000")
-}
-
-// MaxPacket returns the server's max_allowed_packet in bytes.
-func (w *Writer) maxPacket(ctx context.Context, q db.Queryer) (int, error) {
-	if p := w.packet.Load(); p != 0 {
-		return int(p), nil
+	zone, err := w.databaseZone(ctx, tx)
+	if err != nil {
+		return err
 	}
-	p, err := w.db.MaxPacket(ctx, q)
-	w.packet.Store(int64(p))
-	return p, err
+	// Whoever locks several rows locks them in this order.
+	counts = slices.SortedFunc(slices.Values(counts), func(a, b toll.TooLateCount) int {
+		return tables.CompareWindows(a.WindowID, b.WindowID)
+	})
+	for chunk := range slices.Chunk(counts, tables.UpsertRows) {
+		args := make([]any, 0, 7*len(chunk))
+		for _, c := range chunk {
+			start, end := tables.WallColumns(zone, toll.Window{Start: c.Start, End: c.End})
+			args = append(args, c.Plaza, c.Kind, c.Start, c.End, start, end, c.Events)
+		}
+		const tuple = `(?, ?, ?, ?, ?, ?, 1, 0, 0, 0, 0, ?, 0, '{}', 0, '', 1, NOW(6))`
+		if _, err := tx.ExecContext(ctx, `INSERT INTO toll_window (toll_plaza_id, kind, start_minute,
+			end_minute, window_start, window_end, whole, epoch, revision, events, late, too_late,
+			result_too_late, by_type, flow_per_hour, reason, published, stored_at)
+			VALUES `+tuple+strings.Repeat(","+tuple, len(chunk)-1)+`
+			ON DUPLICATE KEY UPDATE too_late = too_late + VALUES(too_late)`, args...); err != nil {
+			return fmt.Errorf("count events that came too late: %w", err)
+		}
+	}
+	return nil
 }
