@@ -114,7 +114,7 @@ func (r *run) ingest(ctx goka.Context, _ any) {
 	if p == nil {
 		return // the session is ending; the records are read again
 	}
-	if err := p.AddBundle(ctx.Offset()); err != nil {
+	if err := p.Passed(ctx.Offset()); err != nil {
 		r.fail(err)
 	}
 }

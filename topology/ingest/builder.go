@@ -155,8 +155,8 @@ func (b *builder) resetCounts() {
 	b.tallies, b.types = b.tallies[:0], b.types[:0]
 }
 
-// added notes the last of the records that were added.
-func (b *builder) added(r *record) { b.last, b.hasLast = *r, true }
+// noteLast notes the last of the records that were added.
+func (b *builder) noteLast(r *record) { b.last, b.hasLast = *r, true }
 
 // identity returns the identity of the last record, or the one before the batch where it has none
 // that can be read.

@@ -36,7 +36,7 @@ var bundleMark = []byte("bundle")
 var errBundle = errors.New(
 	"the records of a partition came in another order than they were taken in")
 
-// Bundle is what one message of goka's stands for: records, or a batch that can't be read.
+// bundle is what one message of goka's stands for: records, or a batch that can't be read.
 type bundle struct {
 	records   fetch.Records
 	oversized *oversized
@@ -72,7 +72,7 @@ func (p *Partition) Consume(ctx context.Context, in chunks, claim *Claim) {
 	}
 }
 
-// bundle makes bundles of the chunks of a partition and passes them on until ctx ends.
+// bundle hands goka the chunks of a partition in bundles, until ctx ends.
 func (p *Partition) bundle(ctx context.Context, in chunks,
 	marks chan<- *sarama.ConsumerMessage) error {
 	for {
@@ -98,7 +98,7 @@ func (p *Partition) bundle(ctx context.Context, in chunks,
 	}
 }
 
-// bundleRecords passes on a chunk of records. Before the first one whose leader epoch is not that
+// bundleRecords hands goka a chunk of records. Before the first one whose leader epoch is not that
 // of the one before, and before all where the broker may be another one, the log is compared with
 // what was taken of it.
 func (p *Partition) bundleRecords(ctx context.Context, c *fetch.Chunk, in chunks,
@@ -119,7 +119,7 @@ func (p *Partition) bundleRecords(ctx context.Context, c *fetch.Chunk, in chunks
 		if err != nil {
 			return p.unreadable(err)
 		}
-		if !p.pass(ctx, bundle{records: records, last: last.Offset}, marks, last.Timestamp) {
+		if !p.handGoka(ctx, bundle{records: records, last: last.Offset}, marks, last.Timestamp) {
 			return nil
 		}
 		if rest.Len() == 0 || rest.LeaderEpoch() != epoch {
@@ -138,10 +138,10 @@ func (p *Partition) openQueues() {
 		bundleQueue), make(chan bundle, bundleQueue)
 }
 
-// pass hands goka a bundle once there is room, and reports whether the session goes on. goka has
-// one goroutine for a partition of all topics: were it to wait for room, nothing would be merged
-// and no window closed meanwhile.
-func (p *Partition) pass(ctx context.Context, b bundle, marks chan<- *sarama.ConsumerMessage,
+// handGoka hands goka a bundle once there is room, and reports whether the session goes on. goka
+// has one goroutine for a partition of all topics: were it to wait for room, nothing would be
+// merged and no window closed meanwhile.
+func (p *Partition) handGoka(ctx context.Context, b bundle, marks chan<- *sarama.ConsumerMessage,
 	at time.Time) bool {
 	mark := &sarama.ConsumerMessage{Topic: p.cfg.Topic, Partition: p.partition, Offset: b.last,
 		Timestamp: at, Value: bundleMark}
@@ -159,32 +159,18 @@ func (p *Partition) pass(ctx context.Context, b bundle, marks chan<- *sarama.Con
 	}
 }
 
-// AddBundle has the next bundle added, whose last offset is given. It does not wait.
-func (p *Partition) AddBundle(offset int64) error {
-	var b bundle
+// Passed queues the next bundle for the intake, now that goka has passed it on: the one with this
+// last offset. It does not wait.
+func (p *Partition) Passed(offset int64) error {
 	select {
-	case b = <-p.bundles:
-	default:
-		return errBundle
-	}
-	if b.last != offset {
-		return errBundle
-	}
-	p.passed <- b
-	return nil
-}
-
-// addPassed adds the bundles that goka passes on, until the session ends.
-func (p *Partition) addPassed() {
-	for {
-		select {
-		case b := <-p.passed:
-			p.takeIn(b)
-			<-p.room
-		case <-p.ctx.Done():
-			return
+	case b := <-p.bundles:
+		if b.last == offset {
+			p.passed <- b
+			return nil
 		}
+	default:
 	}
+	return errBundle
 }
 
 // read takes what the ingest needs from a record.
@@ -216,7 +202,7 @@ type oversized struct {
 	batch       []byte    // as it is stored in Kafka
 }
 
-// bundleOversized passes on a batch that can't be read.
+// bundleOversized hands goka a batch that can't be read.
 func (p *Partition) bundleOversized(ctx context.Context, c *fetch.Chunk,
 	marks chan<- *sarama.ConsumerMessage) error {
 	if c.Unsure {
@@ -227,7 +213,7 @@ func (p *Partition) bundleOversized(ctx context.Context, c *fetch.Chunk,
 	o := oversized{first: c.First, next: c.Next, time: c.Time, batch: c.Oversized}
 	p.cfg.Log.Warn("a batch of records inflates too far to be read, and becomes one dead letter",
 		"partition", p.partition, "first", o.first, "last", o.next-1, "bytes", len(o.batch))
-	p.pass(ctx, bundle{oversized: &o, last: o.next - 1}, marks, o.time)
+	p.handGoka(ctx, bundle{oversized: &o, last: o.next - 1}, marks, o.time)
 	return nil
 }
 

@@ -161,12 +161,12 @@ func TestBundleEnds(t *testing.T) {
 // TestBundleOutOfOrder has goka pass on another mark than the next one.
 func TestBundleOutOfOrder(t *testing.T) {
 	s := &Partition{bundles: make(chan bundle, bundleQueue)} // that has no batch: adding would panic
-	if err := s.AddBundle(7); !errors.Is(err, errBundle) {
+	if err := s.Passed(7); !errors.Is(err, errBundle) {
 		t.Errorf("without a bundle: %v", err)
 	}
 	s.bundles <- bundle{records: fetch.RecordsOf(&kgo.Record{Offset: 6}, &kgo.Record{Offset: 8}),
 		last: 8}
-	if err := s.AddBundle(7); !errors.Is(err, errBundle) {
+	if err := s.Passed(7); !errors.Is(err, errBundle) {
 		t.Errorf("with another one: %v", err)
 	}
 }
@@ -282,7 +282,7 @@ func TestBundleWaitsForRoom(t *testing.T) {
 		select {
 		case mark := <-marks:
 			done := make(chan error, 1)
-			go func() { done <- s.AddBundle(mark.Offset) }()
+			go func() { done <- s.Passed(mark.Offset) }()
 			select {
 			case err := <-done:
 				if err != nil {

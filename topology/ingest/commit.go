@@ -98,8 +98,8 @@ func (p *Partition) gather() bool {
 	if fill := p.fill(began); fill > 0 && !full {
 		sleep(p.ctx, fill, p.full)
 	}
-	// Once the session has ended, add may have given up on a record and taken a later one: such a
-	// batch must not be stored.
+	// Once the session has ended, the intake may have given up on a record and taken a later one: such
+	// a batch must not be stored.
 	return p.ctx.Err() == nil
 }
 

@@ -6,13 +6,26 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// takeIn adds a bundle to the open batch. It waits while that is full, and returns early when the
-// session ends: what is left is then not stored, and is read again. A record that can't be decoded
-// ends the session, before any that follow it are added.
-func (p *Partition) takeIn(in bundle) {
+// intakeLoop adds the bundles that goka passes on, until the session ends.
+func (p *Partition) intakeLoop() {
 	for {
-		added, full, held, err := p.addSome(&in)
-		if added {
+		select {
+		case b := <-p.passed:
+			p.addBundle(b)
+			<-p.room
+		case <-p.ctx.Done():
+			return
+		}
+	}
+}
+
+// addBundle adds a bundle to the open batch. It waits while that is full, and returns early when
+// the session ends: what is left is then not stored, and is read again. Records that can't be read
+// end the session, before any that follow them are added.
+func (p *Partition) addBundle(in bundle) {
+	for {
+		first, full, held, err := p.fillOpen(&in)
+		if first {
 			wait.Signal(p.filled)
 		}
 		if full {
@@ -72,10 +85,10 @@ func (p *Partition) learn() bool {
 	}
 }
 
-// addSome takes from a bundle until the open batch is full, or a record is held whose schema is not
-// known yet. It reports whether the batch holds something that held nothing before, and whether it
-// is full.
-func (p *Partition) addSome(in *bundle) (first, full, held bool, err error) {
+// fillOpen takes from a bundle until the open batch is full, or a record is held whose schema is
+// not known yet. It reports whether the batch holds something that held nothing before, and whether
+// it is full.
+func (p *Partition) fillOpen(in *bundle) (first, full, held bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b := p.open
@@ -101,7 +114,7 @@ func (p *Partition) addSome(in *bundle) (first, full, held bool, err error) {
 		full = p.isFull(b)
 	}
 	if added {
-		b.added(&p.next)
+		b.noteLast(&p.next)
 	}
 	return first && added, full, p.held, err
 }

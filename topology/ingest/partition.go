@@ -32,29 +32,29 @@ var ErrOtherEpoch = errors.New(
 // Partition owns one partition of the topic of events for the length of a session: it gathers
 // records into batches, stores them one after the other, and publishes what they mean per plaza.
 //
-// Three goroutines work on it. One adds the bundles that goka passes on. The committer takes what
-// has been gathered whenever it is idle, so a batch is as large as the time that the one before it
-// took to commit: small when there is little to do, up to the limit when there is a backlog. The
-// publisher sends the deltas of the batches that are stored.
+// Four goroutines work on it. Consume hands goka the records in bundles. The intake adds the
+// bundles that goka has passed on to the open batch. The committer takes that whenever it is idle,
+// so a batch is as large as the time that the one before it took to commit: small when there is
+// little to do, up to the limit when there is a backlog. The publisher sends the deltas of the
+// batches that are stored.
 type Partition struct {
 	Dependencies
 	partition int32
 	cfg       *Config
 
-	ctx    context.Context // of the session: add gives up when it ends
+	ctx    context.Context // of the session: the intake gives up when it ends
 	cancel context.CancelFunc
 	grace  context.Context // of statements that a stop should let finish
 	kill   context.CancelFunc
 	wg     sync.WaitGroup
 
-	room    chan struct{} // has a value for each bundle that is not added yet
-	bundles chan bundle   // on their way through goka
-	passed  chan bundle   // that goka has passed on
-	// the last record of what was passed on to goka; the bundling goroutine's alone
-	read toll.LastRecord
+	room    chan struct{}   // has a value for each bundle that is not added yet
+	bundles chan bundle     // on their way through goka
+	passed  chan bundle     // that goka has passed on
+	read    toll.LastRecord // the last record that goka was handed; Consume's alone
 
 	mu     sync.Mutex
-	open   *builder      // being filled by add, guarded by mu
+	open   *builder      // being filled by the intake, guarded by mu
 	spare  *builder      // nil while it is being committed, guarded by mu
 	filled chan struct{} // has a value once open holds something
 	taken  chan struct{} // has a value once the committer took open
@@ -154,7 +154,7 @@ func (p *Partition) Start(parent context.Context, unpublished int64) {
 	}
 	p.progress.sentUpTo(unpublished)
 	p.progress.caughtUp() // where nothing is left, before the first batch is stored
-	p.wg.Go(p.addPassed)
+	p.wg.Go(p.intakeLoop)
 	p.wg.Go(func() {
 		defer close(p.pending)
 		if err := p.commitAll(); err != nil {

@@ -358,8 +358,8 @@ func TestPartitionFenced(t *testing.T) {
 	}
 }
 
-// TestPartitionBoundsItsBatches holds the database and checks that add waits once a batch is full
-// and the next is too.
+// TestPartitionBoundsItsBatches holds the database and checks that the intake waits once a batch is
+// full and the next is too.
 func TestPartitionBoundsItsBatches(t *testing.T) {
 	cfg := testConfig()
 	store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}}

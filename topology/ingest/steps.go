@@ -10,7 +10,7 @@ import (
 )
 
 // AddAll adds records to the open batch, as bundles of them are added.
-func (p *Partition) AddAll(records fetch.Records) { p.takeIn(bundle{records: records}) }
+func (p *Partition) AddAll(records fetch.Records) { p.addBundle(bundle{records: records}) }
 
 // Steps drives a partition step by step, without its goroutines, for simulations.
 type Steps struct {
