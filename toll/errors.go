@@ -16,27 +16,24 @@ var ErrCursorMoved = errors.New("the cursor was moved by another process")
 // creates its cursor.
 var ErrNoCursor = errors.New("the partition has no cursor yet")
 
-// RefusedError names the rows of a batch that can't be stored for what they hold, each of which
-// becomes a dead letter. Nothing was stored. The batch is to be built again with these as rejects,
-// and stored on the same cursor.
+// RejectedError names the rows of a batch that the store rejects for what they hold. Nothing was
+// stored. The batch is to be built again with their records as rejects, and stored on the same
+// cursor.
 //
 // A store returns it only where the fault is a row's own: the other rows of the batch, or else a
 // row that is known to be sound, are accepted in the same way. Outages and a table that was altered
 // are other errors.
-type RefusedError struct {
-	Rows []RefusedRow // ascending by Row
+type RejectedError struct {
+	Rows []RejectedRow // ascending by Row
 }
 
-// RefusedRow is one row of a [RefusedError].
-type RefusedRow struct {
-	Row      int        // index in the batch's rows
-	Kind     RejectKind // [RejectRefused], or [RejectRetried]
-	SQLState string     // of the database's error; empty for RejectRetried
-	Number   uint16     // likewise, else 0
-	Reason   string
+// RejectedRow is one row of a [RejectedError].
+type RejectedRow struct {
+	Row       int // index in the batch's rows
+	Rejection     // of the kind [RejectRefused] or [RejectRetried]
 }
 
-func (e *RefusedError) Error() string {
+func (e *RejectedError) Error() string {
 	return fmt.Sprintf("%d rows can't be stored, the first: %s", len(e.Rows), e.Rows[0].Reason)
 }
 
@@ -61,20 +58,26 @@ func IsPermanent(err error) bool {
 	return ok
 }
 
-// Reject is a record that can't be a row: a dead letter.
+// Reject is a record that is rejected: by us, since it is malformed or was retried before, or by
+// the database, which takes no row of it. It becomes a dead letter in its batch's transaction.
 type Reject struct {
-	Offset   int64
-	Time     time.Time // of the record
-	Kind     RejectKind
-	Reason   string
-	SQLState string  // where the database refused it, else empty
-	Number   uint16  // of the database's error where it refused it, else 0
-	RetryOf  *Origin // of the dead letter that the record was to repair; nil where it was no retry
-	Payload  []byte  // as received; nil for a tombstone
-	Key      []byte
+	Offset int64
+	Time   time.Time // of the record
+	Rejection
+	RetryOf *Origin // of the dead letter that the record was to repair; nil where it was no retry
+	Payload []byte  // as received; nil for a tombstone
+	Key     []byte
 }
 
-// RejectKind is why a record can't be a row, as toll_dead_letter.kind stores it. Programs decide by
+// Rejection is why a record is rejected.
+type Rejection struct {
+	Kind     RejectKind
+	Reason   string
+	SQLState string // of the database's error, empty where there was none
+	Number   uint16 // likewise, else 0
+}
+
+// RejectKind is why a record is rejected, as toll_dead_letter.kind stores it. Programs decide by
 // it; the reason is for people.
 type RejectKind string
 
@@ -90,7 +93,7 @@ const (
 	RejectSchema    RejectKind = "schema"
 	RejectTombstone RejectKind = "tombstone" // the record has no value
 	RejectOversized RejectKind = "oversized" // a batch of records that inflates too far to be read
-	RejectRefused   RejectKind = "refused"   // a valid event that the database refuses as a row
+	RejectRefused   RejectKind = "refused"   // a valid event that the database takes as no row
 	// RejectRetried is a second retry of a dead letter whose repaired event is stored. Such a record
 	// must never be sent again: as a retry of itself it would be admitted, and its event stored twice.
 	RejectRetried RejectKind = "retried"

@@ -27,8 +27,8 @@ type Event struct {
 	Plaza   int16
 }
 
-// ErrMalformed is what every error about an event's contents is. Such an event is no row: it
-// becomes a dead letter with the error's text as its reason.
+// ErrMalformed is what every error about an event's contents is. Its record is rejected with the
+// error's text as the reason, see [Reject].
 var ErrMalformed = errors.New("malformed event")
 
 // MalformedError reports what of an event is wrong, and how.

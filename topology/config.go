@@ -170,7 +170,7 @@ type brokers interface {
 }
 
 // Store is what the processor needs of a database. Its errors are [toll.ErrCursorMoved],
-// [toll.ErrNoCursor], [toll.RefusedError] and [toll.PermanentError] where their comments say so;
+// [toll.ErrNoCursor], [toll.RejectedError] and [toll.PermanentError] where their comments say so;
 // any other is taken for an outage that passes.
 type Store interface {
 	ingest.Store

@@ -14,24 +14,21 @@ import (
 
 // insertRetries admits each repaired dead letter once.
 func (w *Writer) insertRetries(ctx context.Context, tx *dbsql.Tx, b *toll.Batch) error {
-	var again []toll.RefusedRow
+	var again []toll.RejectedRow
 	for _, r := range b.Retries {
 		_, err := tx.ExecContext(ctx, `INSERT INTO toll_retry
 			(topic_id, partition_id, record_offset, stored_partition, stored_offset) VALUES (?, ?, ?, ?, ?)`,
 			w.topicID, r.Of.Partition, r.Of.Offset, b.Partition, r.Offset)
 		if db.Number(err) == db.ErrDuplicateKey {
-			again = append(again, toll.RefusedRow{
-				Row: r.Row, Kind: toll.RejectRetried,
-				Reason: fmt.Sprintf("the dead letter %d:%d was already retried", r.Of.Partition, r.Of.Offset),
-			})
-			continue
-		}
-		if err != nil {
+			again = append(again, toll.RejectedRow{Row: r.Row, Rejection: toll.Rejection{
+				Kind:   toll.RejectRetried,
+				Reason: fmt.Sprintf("the dead letter %d:%d was already retried", r.Of.Partition, r.Of.Offset)}})
+		} else if err != nil {
 			return err
 		}
 	}
 	if len(again) > 0 {
-		return &toll.RefusedError{Rows: again}
+		return &toll.RejectedError{Rows: again}
 	}
 	return nil
 }
@@ -74,11 +71,9 @@ func (w *Writer) insertDeadLetters(ctx context.Context, tx *dbsql.Tx, b *toll.Ba
 				break
 			}
 			size += letter
-			var retryPartition dbsql.Null[int32]
-			var retryOffset dbsql.Null[int64]
+			var retryPartition, retryOffset any // NULL
 			if of := r.RetryOf; of != nil {
-				retryPartition = dbsql.Null[int32]{V: of.Partition, Valid: true}
-				retryOffset = dbsql.Null[int64]{V: of.Offset, Valid: true}
+				retryPartition, retryOffset = of.Partition, of.Offset
 			}
 			args = append(args, w.topicID, b.Partition, r.Offset, recordTime(r.Time), string(r.Kind),
 				reason, r.SQLState, r.Number, retryPartition, retryOffset, payload, len(r.Payload), key)

@@ -30,4 +30,4 @@ const InsertRows = insertRows
 const PageBatches = pageBatches
 const PageBytes = pageBytes
 
-var Transient = transient
+var NeverAboutRows = neverAboutRows

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	dbsql "database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -124,7 +126,7 @@ func (l *loader) load(ctx context.Context, tx *dbsql.Tx, r *rows, t *turn) error
 		return errLoadRefused
 	}
 	if err != nil {
-		return rowsError{err}
+		return loadError{err}
 	}
 	t.loaded()
 	n, err := res.RowsAffected()
@@ -188,7 +190,7 @@ func (w *Writer) insertSome(
 	}
 	res, err := tx.ExecContext(ctx, string(statement))
 	if err != nil {
-		return from, rowsError{err}
+		return from, loadError{err}
 	}
 	if got, err := res.RowsAffected(); err != nil {
 		return from, err
@@ -230,7 +232,7 @@ func (r *rows) Append(e *toll.Event) uint32 {
 	hour, minute, sec := second/3600, second/60%60, second%60
 	b = append(b, ' ', digits[hour/10], digits[hour%10], ':', digits[minute/10], digits[minute%10],
 		':', digits[sec/10], digits[sec%10], ',')
-	b = appendVehicle(b, uint32(e.Vehicle))
+	b = strconv.AppendUint(b, uint64(uint32(e.Vehicle)), 10)
 	b = append(b, ',')
 	typeAt := len(b)
 	b = append(b, e.Type...)
@@ -247,9 +249,6 @@ func (r *rows) Append(e *toll.Event) uint32 {
 }
 
 const digits = "0123456789"
-
-// appendVehicle appends a number in decimal.
-func appendVehicle(b []byte, v uint32) []byte { return strconv.AppendUint(b, uint64(v), 10) }
 
 func special(t string) bool {
 	for i := 0; i < len(t); i++ {
@@ -314,23 +313,14 @@ func (r *rows) appendTuple(b []byte, i int) []byte {
 }
 
 func appendLiteral(b, escaped []byte) []byte {
-	plain := true
-	for _, c := range escaped {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == ' ' ||
-			c == '-' || c == '_') {
-			plain = false
-			break
-		}
-	}
-	if plain {
+	if !slices.ContainsFunc(escaped, func(c byte) bool {
+		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == ' ' ||
+			c == '-' || c == '_')
+	}) {
 		b = append(b, '\'')
 		b = append(b, escaped...)
 		return append(b, '\'')
 	}
-	const hex = "0123456789abcdef"
 	b = append(b, "_utf8mb4 0x"...)
-	for _, c := range []byte(unescaper.Replace(string(escaped))) {
-		b = append(b, hex[c>>4], hex[c&15])
-	}
-	return b
+	return hex.AppendEncode(b, []byte(unescaper.Replace(string(escaped))))
 }

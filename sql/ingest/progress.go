@@ -5,7 +5,6 @@ import (
 	dbsql "database/sql"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/tollstream/tollstream/sql/internal/db"
 	"github.com/tollstream/tollstream/sql/internal/tables"
@@ -65,64 +64,55 @@ func (w *Writer) Cursor(ctx context.Context, partition int32) (toll.Cursor, erro
 
 func (w *Writer) readCursor(ctx context.Context, q db.Queryer, partition int32) (toll.Cursor,
 	error) {
-	c := toll.Cursor{Partition: partition}
-	err := scanCursor(q.QueryRowContext(ctx, `SELECT `+cursorColumns+` FROM toll_cursor
-		WHERE topic_id = ? AND partition_id = ?`, w.topicID, partition), &c)
-	return c, err
+	var row cursorRow
+	err := q.QueryRowContext(ctx, `SELECT `+cursorColumns+` FROM toll_cursor
+		WHERE topic_id = ? AND partition_id = ?`, w.topicID, partition).Scan(row.values()...)
+	return row.cursor(), err
 }
 
-// cursorColumns are what scanCursor reads.
+// cursorColumns are the columns of a cursorRow.
 const cursorColumns = `partition_id, next_offset, token, epoch, chain, clock, last_offset,
 	last_leader_epoch, last_timestamp, last_crc, log_replaced`
 
-func scanCursor(row interface{ Scan(...any) error }, c *toll.Cursor) error {
-	var offset, timestamp dbsql.Null[int64]
-	var epoch dbsql.Null[int32]
-	var crc dbsql.Null[uint32]
-	err := row.Scan(&c.Partition, &c.Next, &c.Token, &c.Epoch, &c.Chain, &c.Clock, &offset, &epoch,
-		&timestamp, &crc, &c.LogReplaced)
-	c.Last = lastRecord(offset, epoch, timestamp, crc)
-	return err
+// cursorRow is a row of toll_cursor as it is read.
+type cursorRow struct {
+	toll.Cursor
+	offset, timestamp dbsql.Null[int64]
+	leaderEpoch       dbsql.Null[int32]
+	crc               dbsql.Null[uint32]
 }
 
-// lastRecord reads the identity of the last record as toll_cursor holds it.
-func lastRecord(offset dbsql.Null[int64], epoch dbsql.Null[int32], timestamp dbsql.Null[int64],
-	crc dbsql.Null[uint32]) toll.LastRecord {
-	if !offset.Valid || !crc.Valid {
-		return toll.LastRecord{}
+// values are what the columns are scanned into.
+func (r *cursorRow) values() []any {
+	return []any{&r.Partition, &r.Next, &r.Token, &r.Epoch, &r.Chain, &r.Clock, &r.offset,
+		&r.leaderEpoch, &r.timestamp, &r.crc, &r.LogReplaced}
+}
+
+func (r *cursorRow) cursor() toll.Cursor {
+	c := r.Cursor
+	if r.offset.Valid && r.crc.Valid {
+		c.Last = toll.LastRecord{Known: true, Offset: r.offset.V, LeaderEpoch: -1,
+			Timestamp: r.timestamp.V, CRC: r.crc.V}
+		if r.leaderEpoch.Valid {
+			c.Last.LeaderEpoch = r.leaderEpoch.V
+		}
 	}
-	r := toll.LastRecord{Known: true, Offset: offset.V, LeaderEpoch: -1, Timestamp: timestamp.V,
-		CRC: crc.V}
-	if epoch.Valid {
-		r.LeaderEpoch = epoch.V
-	}
-	return r
+	return c
 }
 
 // Cursors returns the cursors of all partitions that have one, in one snapshot, ascending by
 // partition.
 func (w *Writer) Cursors(ctx context.Context) ([]toll.Cursor, error) {
-	cursors, err := w.readAllCursors(ctx)
-	return cursors, w.db.Wrap("read the cursors", err)
-}
-
-func (w *Writer) readAllCursors(ctx context.Context) ([]toll.Cursor, error) {
+	var cursors []toll.Cursor
+	var row cursorRow
 	// One statement is one snapshot.
 	rows, err := w.db.QueryContext(ctx, `SELECT `+cursorColumns+` FROM toll_cursor
 		WHERE topic_id = ? ORDER BY partition_id`, w.topicID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var cursors []toll.Cursor
-	for rows.Next() {
-		var c toll.Cursor
-		if err := scanCursor(rows, &c); err != nil {
-			return nil, err
-		}
-		cursors = append(cursors, c)
-	}
-	return cursors, rows.Err()
+	err = db.Each(rows, err, row.values(), func() error {
+		cursors = append(cursors, row.cursor())
+		return nil
+	})
+	return cursors, w.db.Wrap("read the cursors", err)
 }
 
 // createCursor records where a partition begins. All partitions share one epoch: that of the
@@ -148,7 +138,7 @@ func (w *Writer) createCursor(ctx context.Context, partition int32, earliest int
 		return err
 	}
 	if !epoch.Valid {
-		t, err := time.Parse("2006-01-02 15:04:05.999999", created)
+		t, err := db.ParseTime(created)
 		if err != nil {
 			return fmt.Errorf("read toll_meta.created_at: %w", err)
 		}
@@ -171,14 +161,11 @@ func (w *Writer) createCursor(ctx context.Context, partition int32, earliest int
 // cursor is as it was read. From then on no batch of the partition is stored. It returns
 // [toll.ErrCursorMoved] where the cursor has moved.
 func (w *Writer) MarkLogReplaced(ctx context.Context, c *toll.Cursor, why string) error {
-	res, err := w.db.ExecContext(ctx, `UPDATE toll_cursor SET log_replaced = ?, updated_at = NOW(6)
+	err := orMoved(w.db.ExecContext(ctx, `UPDATE toll_cursor SET log_replaced = ?, updated_at = NOW(6)
 		WHERE topic_id = ? AND partition_id = ? AND next_offset = ? AND token = ? AND epoch = ?`,
-		db.CutRunes(why, tables.MaxReasonRunes), w.topicID, c.Partition, c.Next, c.Token, c.Epoch)
-	if err == nil {
-		var n int64
-		if n, err = res.RowsAffected(); err == nil && n != 1 {
-			return toll.ErrCursorMoved
-		}
+		db.CutRunes(why, tables.MaxReasonRunes), w.topicID, c.Partition, c.Next, c.Token, c.Epoch))
+	if errors.Is(err, toll.ErrCursorMoved) {
+		return err
 	}
 	return w.db.Wrap(fmt.Sprintf("record that the log of partition %d was replaced", c.Partition), err)
 }

@@ -3,12 +3,11 @@ package ingest
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	dbsql "database/sql"
 	"database/sql/driver"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -16,35 +15,43 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/tollstream/tollstream/sql/internal/db"
+	"github.com/tollstream/tollstream/sql/internal/tables"
 	"github.com/tollstream/tollstream/toll"
 )
 
-// rowsError is an error of a statement that writes rows of livetolldata.
-type rowsError struct{ error }
+// loadError is an error of a statement that writes rows of livetolldata.
+type loadError struct{ error }
 
-func (e rowsError) Unwrap() error { return e.error }
+func (e loadError) Unwrap() error { return e.error }
 
-// atFault returns the server's error where it may be about the rows that were written, and nil
-// where it can't be.
-func (w *Writer) atFault(ctx context.Context, err error) *mysql.MySQLError {
-	var my *mysql.MySQLError
-	if !errors.As(err, &my) {
-		return nil // no answer
+// mayBeRows reports whether MySQL did not take the rows of a commit as they are, for what may be in
+// them.
+func (w *Writer) mayBeRows(ctx context.Context, err error) bool {
+	if errors.Is(err, errLoadInexact) {
+		return true
 	}
-	if transient(my) && !(my.Number == db.ErrUnknown && w.db.Embedded(ctx)) {
+	_, load := errors.AsType[loadError](err)
+	return load && w.rowError(ctx, err) != nil && !toll.IsPermanent(w.db.Explain(err))
+}
+
+// rowError returns the server's error where it may be about the rows that were written, and nil
+// where it can't be.
+func (w *Writer) rowError(ctx context.Context, err error) *mysql.MySQLError {
+	my, answered := errors.AsType[*mysql.MySQLError](err)
+	if !answered || neverAboutRows(my) && !(my.Number == db.ErrUnknown && w.db.Embedded(ctx)) {
 		return nil
 	}
 	return my
 }
 
-// transient reports whether a server's error is about the server, the connection, a lock or a
-// right, and so never about a row. Where in doubt it is false: then the row is tried alone, see
-// [Writer.refused].
-func transient(my *mysql.MySQLError) bool {
+// neverAboutRows reports whether a server's error is about the server, the connection or another
+// transaction, and so not about a row. Some of these pass, and others are permanent, which Explain
+// decides. Where in doubt it is false: then the row is tried alone, see [Writer.findRejected].
+func neverAboutRows(my *mysql.MySQLError) bool {
 	if n := my.Number; n >= 1000 && n < 1044 && n != errDuplicateWrite || n >= 8000 && n < 9100 {
 		return true // files, disks, memory, connections; of TiDB its transactions and its storage
 	}
-	if slices.Contains(transientErrors, my.Number) {
+	if slices.Contains(otherErrors, my.Number) {
 		return true
 	}
 	switch string(my.SQLState[:2]) {
@@ -54,46 +61,44 @@ func transient(my *mysql.MySQLError) bool {
 	return false
 }
 
-// transientErrors are those that [transient] does not know by their range or SQLSTATE.
-var transientErrors = []uint16{
+// otherErrors are those that [neverAboutRows] does not know by their range or SQLSTATE.
+var otherErrors = []uint16{
 	1047,                   // a Galera node that is not ready
 	1053, 1077, 1078, 1079, // shutdown
 	db.ErrUnknown,          // proxies and others report outages and policies as this
 	1114,                   // table full, or disk
 	1129, 1130, 1152, 1184, // connections
-	1153, 1154, 1155, 1156, 1157, 1158, 1159, // packets and network
-	1160, 1161,
-	1180, 1181, 1182, 1196, 1197, 1534, // commit, rollback, caches of the binary log, redo log
+	db.ErrPacketTooLarge, 1154, 1155, 1156, 1157, 1158, 1159, 1160, 1161, // packets and network
+	db.ErrAtCommit, 1181, 1182, 1196, 1197, 1534, // commit, rollback, binary log, redo log
 	1194, 1195, 1712, 1812, 1813, 1814, 1815, 1877, // damaged or missing files of a table or partition
 	1203, 1226, // limits of a user
-	1205, 1206, 1207, 1213, 1637, 3572, 3058, // locks, too many transactions
+	db.ErrLockWait, db.ErrDeadlock, 1206, 1207, 1637, 3572, 3058, // locks, too many transactions
 	1223, 1290, 1792, 1836, 1874, // read-only
 	1317, 1907, 1927, 1969, 3024, 3169, 4031, // killed, timed out
 	1412, 1615, 1020, // the table was altered meanwhile
 	1436, 1135, // stack, threads
-	1598, 1665, 1785, 1786, 3098, 3100, 3101, // replication
-	3101, // the same, at COMMIT
+	1598, db.ErrBinlogFormat, 1785, 1786, db.ErrNoKey, 3100, db.ErrCertification, // replication
 	3032, // offline mode
 }
 
 // errDuplicateWrite is as ErrDuplicateKey, where the server does not know which key.
 const errDuplicateWrite = 1022
 
-// refused finds out why MySQL does not take the rows of a batch as they are. It returns
+// findRejected finds out why MySQL does not take the rows of a batch as they are. It returns
 //
-//   - a [toll.PermanentError] where the table was altered, or where MySQL refuses rows that are
+//   - a [toll.PermanentError] where the table was altered, or where MySQL rejects rows that are
 //     known to be sound as well;
-//   - a [toll.RefusedError] that names the rows that are at fault themselves;
+//   - a [toll.RejectedError] that names the rows that are at fault themselves;
 //   - nil where MySQL takes every row: then only the way in which they were written was at fault;
 //   - any other error where it is not known yet.
 //
 // Nothing of what it tries stays. It holds the cursor's lock meanwhile, as a commit does: rows that
 // another owner stores could make ours duplicates of their own.
-func (w *Writer) refused(ctx context.Context, b *toll.Batch) error {
+func (w *Writer) findRejected(ctx context.Context, b *toll.Batch) error {
 	r := b.Rows.(*rows)
-	// The rows are written in order, so that one is refused given those before it. Two equal events
+	// The rows are written in order, so that one is rejected given those before it. Two equal events
 	// under a unique key are one row and one dead letter.
-	var bad []toll.RefusedRow
+	var bad []toll.RejectedRow
 	err := w.attempt(ctx, b, func(t *trial) error {
 		for from := 0; from < r.Len(); {
 			to, err := t.insert(from, nil)
@@ -109,7 +114,7 @@ func (w *Writer) refused(ctx context.Context, b *toll.Batch) error {
 	if err != nil || len(bad) == 0 {
 		return err
 	}
-	// Again, in a fresh transaction: MySQL must take all the others, and then refuse each of these.
+	// Again, in a fresh transaction: MySQL must take all the others, and then reject each of these.
 	return w.attempt(ctx, b, func(t *trial) error {
 		skip := make(map[int]bool, len(bad))
 		for _, row := range bad {
@@ -126,7 +131,7 @@ func (w *Writer) refused(ctx context.Context, b *toll.Batch) error {
 			row := bad[i].Row
 			if _, err := w.insertSome(ctx, t.tx, r, row, row+1, nil, t.most); err == nil {
 				return fmt.Errorf("MySQL takes a row that it refused a moment before: %s", bad[i].Reason)
-			} else if w.atFault(ctx, err) == nil {
+			} else if w.rowError(ctx, err) == nil {
 				return err
 			}
 		}
@@ -135,7 +140,7 @@ func (w *Writer) refused(ctx context.Context, b *toll.Batch) error {
 				return err
 			}
 		}
-		return &toll.RefusedError{Rows: bad}
+		return &toll.RejectedError{Rows: bad}
 	})
 }
 
@@ -195,18 +200,16 @@ func (t *trial) insert(from int, skip map[int]bool) (to int, err error) {
 	return t.w.insertSome(t.ctx, t.tx, t.r, from, t.r.Len(), skip, t.most)
 }
 
-// halve finds the rows of [from, to) that are refused, given that a statement with all of them
+// halve finds the rows of [from, to) that are rejected, given that a statement with all of them
 // failed. It adds them to bad, leaves the others written and returns to.
-func (t *trial) halve(from, to int, cause error, bad *[]toll.RefusedRow) (int, error) {
-	my := t.w.atFault(t.ctx, cause)
+func (t *trial) halve(from, to int, cause error, bad *[]toll.RejectedRow) (int, error) {
+	my := t.w.rowError(t.ctx, cause)
 	if my == nil {
 		return 0, cause
 	}
 	if to-from == 1 {
-		*bad = append(*bad, toll.RefusedRow{
-			Row: from, Kind: toll.RejectRefused, SQLState: sqlState(my), Number: my.Number,
-			Reason: my.Message,
-		})
+		*bad = append(*bad, toll.RejectedRow{Row: from, Rejection: toll.Rejection{
+			Kind: toll.RejectRefused, Reason: my.Message, SQLState: sqlState(my), Number: my.Number}})
 		return to, nil
 	}
 	middle := from + (to-from)/2
@@ -220,12 +223,12 @@ func (t *trial) halve(from, to int, cause error, bad *[]toll.RefusedRow) (int, e
 	return to, nil
 }
 
-// probe checks that the table takes rows at all, where MySQL refused every row of a batch. Which
+// probe checks that the table takes rows at all, where MySQL rejected every row of a batch. Which
 // rows are sound is the operator's to decide, by partitions, keys, constraints and triggers. So it
 // tries what was stored before, as it was and as another vehicle, the first rows of the batch as
 // other vehicles, and a vehicle that passes now. One that is taken is enough.
 func (t *trial) probe() error {
-	vehicle := randomVehicle()
+	vehicle := int32(tables.NewToken() & math.MaxInt32) // random
 	var tuples [][]byte
 	add := func(line []byte) {
 		one := rows{buf: append(line, '\n'), ends: []uint32{uint32(len(line) + 1)}}
@@ -264,7 +267,7 @@ func (t *trial) probe() error {
 		if err == nil {
 			return nil
 		}
-		if t.w.atFault(t.ctx, err) == nil {
+		if t.w.rowError(t.ctx, err) == nil {
 			return err
 		}
 	}
@@ -291,12 +294,6 @@ func (t *trial) storedRow() ([]byte, error) {
 	at, _, _ = strings.Cut(at, ".")
 	b := fmt.Appendf(nil, "%s,%d,", at, vehicle)
 	return fmt.Appendf(appendEscaped(b, typ), ",%d", plaza), nil
-}
-
-func randomVehicle() int32 {
-	var b [4]byte
-	_, _ = rand.Read(b[:]) // never fails, by its documentation
-	return int32(binary.LittleEndian.Uint32(b[:]) >> 1)
 }
 
 // sqlState returns an error's SQLSTATE, HY000 where the server sent none.

@@ -103,11 +103,11 @@ func openRefusal(t *testing.T, engine string, alter ...string) *dbtest.Store {
 	return s
 }
 
-// TestRefusedRows checks that exactly the rows that the operator's table refuses are named, with
+// TestRejectedRows checks that exactly the rows that the operator's table refuses are named, with
 // what MySQL said, whether other rows of the batch are accepted or not.
-func TestRefusedRows(t *testing.T) { dbtest.EachServer(t, testRefusedRows) }
+func TestRejectedRows(t *testing.T) { dbtest.EachServer(t, testRejectedRows) }
 
-func testRefusedRows(t *testing.T, engine string) {
+func testRejectedRows(t *testing.T, engine string) {
 	for _, test := range refusals {
 		for _, mode := range []ingest.LoadMode{ingest.LoadLocal, ingest.LoadInsert} {
 			t.Run(test.name+"/"+mode.String(), func(t *testing.T) {
@@ -119,12 +119,12 @@ func testRefusedRows(t *testing.T, engine string) {
 				w.SetLoadMode(mode)
 				check := func(err error, want []int) {
 					t.Helper()
-					var refused *toll.RefusedError
-					if !errors.As(err, &refused) {
-						t.Fatalf("got %v, want rows to be refused", err)
+					var rejected *toll.RejectedError
+					if !errors.As(err, &rejected) {
+						t.Fatalf("got %v, want rows to be rejected", err)
 					}
 					var got []int
-					for _, r := range refused.Rows {
+					for _, r := range rejected.Rows {
 						got = append(got, r.Row)
 						if !slices.Contains(test.number, r.Number) || len(r.SQLState) != 5 || r.Reason == "" ||
 							r.Kind != toll.RejectRefused {
@@ -132,13 +132,13 @@ func testRefusedRows(t *testing.T, engine string) {
 						}
 					}
 					if !slices.Equal(got, want) {
-						t.Errorf("rows %v are refused, want %v", got, want)
+						t.Errorf("rows %v are rejected, want %v", got, want)
 					}
 				}
 				check(commitAfter(t, w, 0, test.events...), test.bad)
 				if n := dbtest.Int(t, s, `SELECT COUNT(*) FROM livetolldata`) + dbtest.Int(t, s,
 					`SELECT COUNT(*) FROM toll_batch`); n != 0 {
-					t.Fatalf("%d rows are left of a refused batch", n)
+					t.Fatalf("%d rows are left of a rejected batch", n)
 				}
 				var good []toll.Event
 				for i, e := range test.events {
@@ -162,11 +162,11 @@ func testRefusedRows(t *testing.T, engine string) {
 	}
 }
 
-// TestEveryRowRefused checks that a table that takes nothing at all ends the process instead of
+// TestEveryRowRejected checks that a table that takes nothing at all ends the process instead of
 // emptying the topic into dead letters.
-func TestEveryRowRefused(t *testing.T) { dbtest.EachServer(t, testEveryRowRefused) }
+func TestEveryRowRejected(t *testing.T) { dbtest.EachServer(t, testEveryRowRejected) }
 
-func testEveryRowRefused(t *testing.T, engine string) {
+func testEveryRowRejected(t *testing.T, engine string) {
 	dbtest.NotOnTiDB(t, "trigger")
 	s := openRefusal(t, engine)
 	w := s.Writer(dbtest.Identity.TopicID)
@@ -187,11 +187,11 @@ func testEveryRowRefused(t *testing.T, engine string) {
 	}
 }
 
-// TestRefusedStatements has more rows than fit a statement, of which some in each are refused by a
+// TestRejectedStatements has more rows than fit a statement, of which some in each are refused by a
 // unique key: what a statement before stored must not count as a duplicate.
-func TestRefusedStatements(t *testing.T) { dbtest.EachServer(t, testRefusedStatements) }
+func TestRejectedStatements(t *testing.T) { dbtest.EachServer(t, testRejectedStatements) }
 
-func testRefusedStatements(t *testing.T, engine string) {
+func testRejectedStatements(t *testing.T, engine string) {
 	s := openRefusal(t, engine, `ALTER TABLE livetolldata ADD UNIQUE KEY own (vehicle_id)`)
 	w := s.Writer(dbtest.Identity.TopicID)
 	var events []toll.Event
@@ -203,16 +203,16 @@ func testRefusedStatements(t *testing.T, engine string) {
 		}
 		events = append(events, testEvent(0, vehicle, "car"))
 	}
-	var refused *toll.RefusedError
-	if err := commitAfter(t, w, 0, events...); !errors.As(err, &refused) {
+	var rejected *toll.RejectedError
+	if err := commitAfter(t, w, 0, events...); !errors.As(err, &rejected) {
 		t.Fatal(err)
 	}
 	var got []int
-	for _, r := range refused.Rows {
+	for _, r := range rejected.Rows {
 		got = append(got, r.Row)
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("rows %v are refused, want %v", got, want)
+		t.Errorf("rows %v are rejected, want %v", got, want)
 	}
 }
 
@@ -247,18 +247,19 @@ func testAlteredTable(t *testing.T, engine string) {
 	}
 }
 
-// TestTransientErrors checks that what may pass is never taken for a fault of a row.
-func TestTransientErrors(t *testing.T) {
-	transients := map[uint16]string{1213: "40001", 1205: "HY000", 1290: "HY000", 1792: "25006",
+// TestErrorsNeverAboutRows checks that what is about the server is never taken for a fault of a
+// row.
+func TestErrorsNeverAboutRows(t *testing.T) {
+	never := map[uint16]string{1213: "40001", 1205: "HY000", 1290: "HY000", 1792: "25006",
 		1836: "HY000", 1021: "HY000", 1114: "HY000",
 		1037: "HY001", 1040: "08004", 1053: "08S01", 1317: "70100", 3024: "HY000", 1969: "70100",
 		1105: "HY000", 1030: "HY000", 1927: "70100", 1153: "08S01",
 		1180: "HY000", 1047: "08S01", 3101: "40000", // Galera, group replication
 		8002: "HY000", 8022: "HY000", 8028: "HY000", 8175: "HY000", 9005: "HY000", 9007: "HY000"} // TiDB
-	for n, state := range transients {
+	for n, state := range never {
 		my := &mysql.MySQLError{Number: n}
 		copy(my.SQLState[:], state)
-		if !ingest.Transient(my) {
+		if !ingest.NeverAboutRows(my) {
 			t.Errorf("error %d (%s) is taken for a row's", n, state)
 		}
 	}
@@ -268,7 +269,7 @@ func TestTransientErrors(t *testing.T) {
 		1364: "HY000", 1022: "23000"} {
 		my := &mysql.MySQLError{Number: n}
 		copy(my.SQLState[:], state)
-		if ingest.Transient(my) {
+		if ingest.NeverAboutRows(my) {
 			t.Errorf("error %d (%s) is never taken for a row's", n, state)
 		}
 	}
@@ -293,8 +294,8 @@ func testLockedRow(t *testing.T, engine string) {
 	}
 	w := s.Writer(dbtest.Identity.TopicID)
 	err = commitAfter(t, w, 0, testEvent(0, 1, "car"), testEvent(0, 7, "car"))
-	var refused *toll.RefusedError
-	if err == nil || errors.As(err, &refused) || toll.IsPermanent(err) || db.Number(err) != 1205 {
+	var rejected *toll.RejectedError
+	if err == nil || errors.As(err, &rejected) || toll.IsPermanent(err) || db.Number(err) != 1205 {
 		t.Fatalf("got %v, want a lock that was not had", err)
 	}
 	tx.Rollback()
@@ -318,12 +319,12 @@ func TestRetriedTwice(t *testing.T) {
 			b.Retries = append(b.Retries,
 				toll.Retry{Row: i, Offset: int64(i), Of: toll.Origin{Partition: 5, Offset: of}})
 		}
-		var refused *toll.RefusedError
-		if err := w.Commit(t.Context(), b, nil); !errors.As(err, &refused) {
+		var rejected *toll.RejectedError
+		if err := w.Commit(t.Context(), b, nil); !errors.As(err, &rejected) {
 			t.Fatal(err)
 		}
 		var got []string
-		for _, r := range refused.Rows {
+		for _, r := range rejected.Rows {
 			got = append(got, fmt.Sprint(r.Row, " ", r.Kind, " ", r.Reason))
 		}
 		want :=

@@ -69,11 +69,10 @@ func (w *Writer) commitTogether(
 	if err := w.addTooLate(ctx, conn, b.TooLate); err != nil {
 		return false, err
 	}
-	if _, err := conn.ExecContext(ctx, `COMMIT`); err != nil {
-		return true, err
+	if _, err = conn.ExecContext(ctx, `COMMIT`); err == nil {
+		w.keepRow(b.Rows.(*rows))
 	}
-	w.keepRow(b.Rows.(*rows))
-	return true, nil
+	return true, err
 }
 
 // storeTogether begins a transaction and stores in it all but what came too late.

@@ -50,7 +50,7 @@ func NewWriter(db *db.DB, topicID string, load LoadMode,
 // NewRows returns an empty buffer of rows, in the form that Commit loads.
 func (w *Writer) NewRows() toll.Rows { return new(rows) }
 
-// MaxPacket returns the server's max_allowed_packet in bytes.
+// maxPacket returns the server's max_allowed_packet in bytes.
 func (w *Writer) maxPacket(ctx context.Context, q db.Queryer) (int, error) {
 	if p := w.packet.Load(); p != 0 {
 		return int(p), nil
@@ -79,10 +79,19 @@ func (w *Writer) databaseZone(ctx context.Context, q db.Queryer) (*toll.Zone, er
 // Commit stores a batch in one transaction: it moves the cursor, inserts the rows, the dead letters
 // and the outbox, and marks earlier batches as published.
 //
+// It goes on to the next of these steps where the error may be about the rows, or about the way in
+// which they are written:
+//
+//  1. all statements together with LOAD DATA (commitTogether), where fitsTogether allows it;
+//  2. statement by statement with LOAD DATA (commitApart), where useLocal allows it;
+//  3. statement by statement with INSERT (commit), where the server refuses LOAD DATA;
+//  4. a search for the rows that MySQL rejects (findRejected), which ends here where it finds some;
+//  5. INSERT again, since MySQL takes each row.
+//
 // It returns [toll.ErrCursorMoved] where the cursor is not as the batch expects, and a
-// [toll.RefusedError] where rows of the batch can't be stored for what they hold; in both cases
-// nothing is stored. After any other error that is not a [toll.PermanentError] the batch may or may
-// not be stored: the cursor's token shows it.
+// [toll.RejectedError] where rows of the batch are rejected; in both cases nothing is stored. After
+// any other error that is not a [toll.PermanentError] the batch may or may not be stored: the
+// cursor's token shows it.
 func (w *Writer) Commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error {
 	err := w.commitInTurn(ctx, b, published)
 	if errors.Is(err, errLoadRefused) {
@@ -91,26 +100,26 @@ func (w *Writer) Commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 		}
 		err = w.commit(ctx, b, published, w.insert)
 	}
-	if w.mindsRows(ctx, err) {
-		if refused := w.refused(ctx, b); refused != nil {
-			return w.db.Wrap("find the rows that MySQL refuses", refused)
+	if w.mayBeRows(ctx, err) {
+		if rejected := w.findRejected(ctx, b); rejected != nil {
+			return w.db.Wrap("find the rows that MySQL refuses", rejected)
 		}
 		// It takes every row, so it minded how they came.
-		if err = w.commit(ctx, b, published, w.insert); w.mindsRows(ctx, err) {
+		if err = w.commit(ctx, b, published, w.insert); w.mayBeRows(ctx, err) {
 			return toll.Permanent("see the error, and what was changed at livetolldata",
 				"store the offsets %d to %d of partition %d: MySQL at %s takes each row, and refuses them "+
 					"together: %w",
 				b.First, b.Next-1, b.Partition, w.db.Address, err)
 		}
 	}
-	var refused *toll.RefusedError
-	if err == nil || errors.Is(err, toll.ErrCursorMoved) || errors.As(err, &refused) {
+	var rejected *toll.RejectedError
+	if err == nil || errors.Is(err, toll.ErrCursorMoved) || errors.As(err, &rejected) {
 		return err
 	}
 	if n := db.Number(err); n == db.ErrPacketTooLarge || errors.Is(err, mysql.ErrPktTooLarge) {
 		w.packet.Store(0) // it was made smaller: ask again
 	}
-	if my := w.atFault(ctx, err); my != nil {
+	if my := w.rowError(ctx, err); my != nil {
 		// A start explains a table that was altered better than MySQL does.
 		if altered := w.checkTables(ctx, w.db); toll.IsPermanent(altered) {
 			return altered
@@ -123,16 +132,6 @@ func (w *Writer) Commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 	}
 	return w.db.Wrap(fmt.Sprintf("store the offsets %d to %d of partition %d", b.First, b.Next-1,
 		b.Partition), err)
-}
-
-// mindsRows reports whether MySQL did not take the rows of a commit as they are, for what may be in
-// them.
-func (w *Writer) mindsRows(ctx context.Context, err error) bool {
-	if errors.Is(err, errLoadInexact) {
-		return true
-	}
-	var minds rowsError
-	return errors.As(err, &minds) && w.atFault(ctx, err) != nil && !toll.IsPermanent(w.db.Explain(err))
 }
 
 // commitInTurn commits a batch, by LOAD DATA where the server takes it. A batch with rows to load
@@ -153,12 +152,9 @@ func (w *Writer) commitInTurn(ctx context.Context, b *toll.Batch, published []to
 	if err == nil || sent || errors.Is(err, toll.ErrCursorMoved) {
 		return err
 	}
-	if my, ok := errors.AsType[*mysql.MySQLError](err); ok {
-		if transient(my) && my.Number != db.ErrUnknown {
-			w.multi.failed.Store(true)
-			return err
-		}
-	} else if !errors.Is(err, errLoadInexact) {
+	my, answered := errors.AsType[*mysql.MySQLError](err)
+	if answered && neverAboutRows(my) && my.Number != db.ErrUnknown ||
+		!answered && !errors.Is(err, errLoadInexact) {
 		w.multi.failed.Store(true)
 		return err
 	}
@@ -224,11 +220,10 @@ func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 	if err := w.addTooLate(ctx, tx, b.TooLate); err != nil {
 		return err
 	}
-	if err := tx.Commit(); err != nil {
-		return err
+	if err = tx.Commit(); err == nil {
+		w.keepRow(r)
 	}
-	w.keepRow(r)
-	return nil
+	return err
 }
 
 // keepRow keeps a row that was stored.
@@ -265,16 +260,19 @@ func (w *Writer) batchColumns(b *toll.Batch) []any {
 
 // moveCursor moves a partition's cursor behind a batch, by compare-and-set.
 func (w *Writer) moveCursor(ctx context.Context, tx *dbsql.Tx, b *toll.Batch) error {
-	res, err := tx.ExecContext(ctx, updateCursor, w.cursorColumns(b)...)
+	return orMoved(tx.ExecContext(ctx, updateCursor, w.cursorColumns(b)...))
+}
+
+// orMoved returns [toll.ErrCursorMoved] unless a statement changed the cursor that it names.
+func orMoved(res dbsql.Result, err error) error {
 	if err != nil {
 		return err
 	}
-	if n, err := res.RowsAffected(); err != nil {
-		return err
-	} else if n != 1 {
+	n, err := res.RowsAffected()
+	if err == nil && n != 1 {
 		return toll.ErrCursorMoved
 	}
-	return nil
+	return err
 }
 
 // checkSizes returns a [toll.PermanentError] where what a batch holds in addition to its rows is

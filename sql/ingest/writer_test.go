@@ -149,10 +149,11 @@ func TestCommitStrangeRecords(t *testing.T) {
 		for i, at := range []time.Time{time.UnixMilli(math.MaxInt32 * 1_000_000_000),
 			time.UnixMilli(-math.MaxInt32 * 1_000_000), {}} {
 			b.Rejects = append(b.Rejects,
-				toll.Reject{Offset: int64(1 + i), Time: at, Reason: "bad \xff reason",
-					Payload: make([]byte, i*2<<20), Key: make([]byte, 5000)})
+				toll.Reject{Offset: int64(1 + i), Time: at, Payload: make([]byte, i*2<<20),
+					Key: make([]byte, 5000), Rejection: toll.Rejection{Reason: "bad \xff reason"}})
 		}
-		b.Rejects = append(b.Rejects, toll.Reject{Offset: 4, Reason: "tombstone"})
+		b.Rejects = append(b.Rejects,
+			toll.Reject{Offset: 4, Rejection: toll.Rejection{Reason: "tombstone"}})
 		b.Next = 5
 		if err := w.Commit(t.Context(), b, nil); err != nil {
 			t.Fatal(err)
@@ -186,15 +187,15 @@ func testCommitRefused(t *testing.T, s *dbtest.Store) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var refused *toll.RefusedError
+		var rejected *toll.RejectedError
 		err = w.Commit(t.Context(), dbtest.Batch(w, c, "car", "🚕", "Täxi", "van", "🚚"), nil)
-		if !errors.As(err, &refused) || len(refused.Rows) != 2 || refused.Rows[0].Row != 1 ||
-			refused.Rows[1].Row != 4 || refused.Rows[0].SQLState == "" {
-			t.Errorf("mode %d: %v: %+v, want the rows 1 and 4 refused", mode, err, refused)
+		if !errors.As(err, &rejected) || len(rejected.Rows) != 2 || rejected.Rows[0].Row != 1 ||
+			rejected.Rows[1].Row != 4 || rejected.Rows[0].SQLState == "" {
+			t.Errorf("mode %d: %v: %+v, want the rows 1 and 4 rejected", mode, err, rejected)
 		}
 		if n := dbtest.Int(t, s, `SELECT COUNT(*) FROM livetolldata`) + dbtest.Int(t, s,
 			`SELECT COUNT(*) FROM toll_batch`); n != 0 {
-			t.Errorf("mode %d: %d rows are left of a refused batch", mode, n)
+			t.Errorf("mode %d: %d rows are left of a rejected batch", mode, n)
 		}
 	}
 }
@@ -273,7 +274,8 @@ func TestPacketLimits(t *testing.T) {
 				}
 				b := dbtest.Batch(w, c)
 				letter := toll.Reject{
-					Kind: toll.RejectRefused, Reason: strings.Repeat("🚕", 600), SQLState: "45000", Number: 65535,
+					Rejection: toll.Rejection{Kind: toll.RejectRefused, Reason: strings.Repeat("🚕", 600),
+						SQLState: "45000", Number: 65535},
 					Key: bytes.Repeat([]byte{0, '\''}, 600),
 				}
 				for i := range 500 {

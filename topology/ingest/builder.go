@@ -26,7 +26,7 @@ type record struct {
 	leaderEpoch int32  // -1 where not known
 }
 
-// kept is a record as an open batch keeps it: a row that MySQL refuses becomes a dead letter with
+// kept is a record as an open batch keeps it: one that MySQL rejects becomes a dead letter with
 // these bytes.
 type kept struct {
 	offset int64
@@ -203,7 +203,7 @@ func (b *builder) add(r *record) {
 func (b *builder) addRows(r *record, k kept) {
 	more, err := b.decode(r)
 	if err != nil {
-		b.reject(r, toll.RefusedRow{Kind: toll.RejectKindOf(err), Reason: err.Error()})
+		b.reject(r, toll.Rejection{Kind: toll.RejectKindOf(err), Reason: err.Error()})
 		return
 	}
 	if r.contentType != "" || r.retryOf != "" {
@@ -276,12 +276,9 @@ func (b *builder) addType(name string) uint16 {
 	return id
 }
 
-// reject adds a record as a reject, for the reason in why.
-func (b *builder) reject(r *record, why toll.RefusedRow) {
-	reject := toll.Reject{
-		Offset: r.offset, Time: r.time, Payload: r.value,
-		Kind: why.Kind, Reason: why.Reason, SQLState: why.SQLState, Number: why.Number,
-	}
+// reject adds a record as a reject.
+func (b *builder) reject(r *record, why toll.Rejection) {
+	reject := toll.Reject{Offset: r.offset, Time: r.time, Rejection: why, Payload: r.value}
 	if of, ok := parseOrigin(r.retryOf); ok {
 		reject.RetryOf = &of
 	}
@@ -292,13 +289,13 @@ func (b *builder) reject(r *record, why toll.RefusedRow) {
 	b.rejectBytes += len(r.value) + len(r.key) + len(why.Reason)
 }
 
-// refuse builds the batch again from its records, with those as rejects of which the database
-// refused a row. They take no part in the partition's event time.
-func (b *builder) refuse(refused []toll.RefusedRow) {
+// rebuild builds the batch again from its records, with those as rejects of which the database
+// rejected a row. They take no part in the partition's event time.
+func (b *builder) rebuild(rejected []toll.RejectedRow) {
 	b.clock = b.start
-	why := make(map[int]toll.RefusedRow, len(refused))
-	for _, r := range refused {
-		why[r.Row] = r
+	why := make(map[int]toll.Rejection, len(rejected))
+	for _, r := range rejected {
+		why[r.Row] = r.Rejection
 	}
 	records, specials, severals := b.records, b.special, b.several
 	b.records, b.retries, b.special, b.several = nil, nil, nil, nil
@@ -315,7 +312,7 @@ func (b *builder) refuse(refused []toll.RefusedRow) {
 		if len(severals) > 0 && severals[0].record == i {
 			events, severals = severals[0].events, severals[1:]
 		}
-		if w, ok := refusal(why, row, events); ok {
+		if w, ok := rejectionOf(why, row, events); ok {
 			b.reject(&r, w)
 		} else {
 			b.addRows(&r, k)
@@ -325,9 +322,9 @@ func (b *builder) refuse(refused []toll.RefusedRow) {
 	slices.SortFunc(b.rejects, func(a, b toll.Reject) int { return cmp.Compare(a.Offset, b.Offset) })
 }
 
-// refusal returns why the first of a record's rows that the database refused was, and whether one
-// was.
-func refusal(why map[int]toll.RefusedRow, row, events int) (toll.RefusedRow, bool) {
+// rejectionOf returns why the database rejected the first of a record's rows that it rejected, and
+// whether there is one.
+func rejectionOf(why map[int]toll.Rejection, row, events int) (toll.Rejection, bool) {
 	for n := range events {
 		w, ok := why[row+n]
 		if ok && events > 1 && w.Kind == toll.RejectRefused {
@@ -337,7 +334,7 @@ func refusal(why map[int]toll.RefusedRow, row, events int) (toll.RefusedRow, boo
 			return w, true
 		}
 	}
-	return toll.RefusedRow{}, false
+	return toll.Rejection{}, false
 }
 
 // deltas returns what the batch means per plaza, in ascending order, without Prev. It is a new

@@ -228,5 +228,5 @@ func (b *builder) addOversized(o *oversized) {
 		"the offsets %d to %d inflate to more than %d MiB; the payload is the batch as it was sent",
 		o.first, o.next-1, fetch.MaxInflated>>20)
 	b.reject(&record{offset: o.first, time: o.time, value: o.batch},
-		toll.RefusedRow{Kind: toll.RejectKindOf(err), Reason: err.Error()})
+		toll.Rejection{Kind: toll.RejectKindOf(err), Reason: err.Error()})
 }

@@ -124,10 +124,10 @@ func (p *Partition) storeBatch(b *builder) (Stored, error) {
 		err := p.Store.Commit(p.grace, batch, acked)
 		answered()
 		p.progress.mark(acked, err)
-		if refused, ok := errors.AsType[*toll.RefusedError](err); ok {
+		if rejected, ok := errors.AsType[*toll.RejectedError](err); ok {
 			undo()
-			p.Stats.Refused(p.partition, refused)
-			b.refuse(refused.Rows)
+			p.Stats.Rejected(p.partition, rejected)
+			b.rebuild(rejected.Rows)
 			p.rebase(b)
 			continue
 		}

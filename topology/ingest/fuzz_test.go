@@ -67,7 +67,7 @@ func FuzzIngest(f *testing.F) {
 		`[{"time":"2022-02-10 10:23:02","vehicle_id":1,"vehicle_type":"x","plaza_id":1},{}]`),
 		int64(1_644_488_582_000), uint16(5), uint64(2))
 	cfg := testConfig()
-	f.Fuzz(func(t *testing.T, text []byte, at int64, step uint16, refuse uint64) {
+	f.Fuzz(func(t *testing.T, text []byte, at int64, step uint16, reject uint64) {
 		values := bytes.Split(text, []byte("|"))
 		rows := new(simtest.Rows)
 		b := newBuilder(rows, cfg)
@@ -100,16 +100,16 @@ func FuzzIngest(f *testing.F) {
 				b.add(&record{offset: int64(i), time: time.UnixMilli(at + int64(i)*int64(step)), value: value})
 			}
 			check(0)
-			var refused []toll.RefusedRow
+			var rejected []toll.RejectedRow
 			for i := range rows.Len() {
-				if refuse>>(i%64)&1 == 1 {
-					refused = append(refused, toll.RefusedRow{Row: i, Kind: toll.RejectRefused, Reason: "refused",
-						SQLState: "22007"})
+				if reject>>(i%64)&1 == 1 {
+					rejected = append(rejected, toll.RejectedRow{Row: i, Rejection: toll.Rejection{
+						Kind: toll.RejectRefused, Reason: "refused", SQLState: "22007"}})
 				}
 			}
 			before := len(b.rejects)
-			least := before + max(0, len(refused)-b.extra())
-			b.refuse(refused)
+			least := before + max(0, len(rejected)-b.extra())
+			b.rebuild(rejected)
 			check(least)
 		}); n > most {
 			t.Fatalf("%d bytes allocated for %d", n, len(text))

@@ -147,7 +147,7 @@ func (p *Partition) take() *builder {
 }
 
 // rebase builds the open batch again on the event time with which the one before it ends now that
-// rows of that were refused: how late its events are depends on it.
+// rows of that were rejected: how late its events are depends on it.
 func (p *Partition) rebase(before *builder) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -155,7 +155,7 @@ func (p *Partition) rebase(before *builder) {
 		return
 	}
 	p.open.begin(&before.clock)
-	p.open.refuse(nil)
+	p.open.rebuild(nil)
 }
 
 func (p *Partition) giveBack(b *builder) {

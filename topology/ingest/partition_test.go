@@ -200,7 +200,7 @@ func (f *flakySchemas) Schema(_ context.Context, id uint32) (*codecs.Schema, err
 }
 
 // TestPartitionAwaitsSchemas: a record waits for its schema while the registry is unavailable, and
-// is stored once; rows that the database refuses are decoded again by the same schema.
+// is stored once; rows that the database rejects are decoded again by the same schema.
 func TestPartitionAwaitsSchemas(t *testing.T) {
 	const end = 60
 	cfg := testConfig()
@@ -396,12 +396,12 @@ func TestPartitionBoundsItsBatches(t *testing.T) {
 	}
 }
 
-// TestBuilderRefuse builds a batch without the rows that the database refused, as if they had never
-// been events.
-func TestBuilderRefuse(t *testing.T) {
+// TestBuilderRebuild builds a batch without the rows that the database rejected, as if they had
+// never been events.
+func TestBuilderRebuild(t *testing.T) {
 	cfg := testConfig()
 	whole, without := newBuilder(new(simtest.Rows), cfg), newBuilder(new(simtest.Rows), cfg)
-	var refused []toll.RefusedRow
+	var rejected []toll.RejectedRow
 	row := 0
 	for offset := range int64(40) {
 		r := testRecord(offset)
@@ -409,8 +409,8 @@ func TestBuilderRefuse(t *testing.T) {
 		bad := offset%7 == 1
 		if offset%11 != 5 {
 			if bad {
-				refused = append(refused, toll.RefusedRow{Row: row, Kind: toll.RejectRefused, SQLState: "22007",
-					Reason: "no"})
+				rejected = append(rejected, toll.RejectedRow{Row: row, Rejection: toll.Rejection{
+					Kind: toll.RejectRefused, SQLState: "22007", Reason: "no"}})
 			}
 			row++
 		}
@@ -418,13 +418,13 @@ func TestBuilderRefuse(t *testing.T) {
 			without.add(r)
 		}
 	}
-	whole.refuse(refused)
+	whole.rebuild(rejected)
 	a, b := wire.AppendPlazaDeltas(nil, whole.deltas()), wire.AppendPlazaDeltas(nil,
 		without.deltas())
 	if string(a) != string(b) {
-		t.Errorf("deltas differ from those of a batch without the refused rows")
+		t.Errorf("deltas differ from those of a batch without the rejected rows")
 	}
-	if got, want := len(whole.rejects), len(without.rejects)+len(refused); got != want {
+	if got, want := len(whole.rejects), len(without.rejects)+len(rejected); got != want {
 		t.Errorf("%d rejects, want %d", got, want)
 	}
 	if !slices.IsSortedFunc(whole.rejects, func(a, b toll.Reject) int {
@@ -435,7 +435,7 @@ func TestBuilderRefuse(t *testing.T) {
 }
 
 // TestBuilderSeveral: of records of several events a batch counts rows and records, and a record of
-// which the database refuses a row becomes a dead letter as a whole. A repaired one is admitted by
+// which the database rejects a row becomes a dead letter as a whole. A repaired one is admitted by
 // its first row.
 func TestBuilderSeveral(t *testing.T) {
 	b := newBuilder(new(simtest.Rows), testConfig())
@@ -465,9 +465,10 @@ func TestBuilderSeveral(t *testing.T) {
 	}
 	malformed := "3 vehicle_id: -8 is outside 0 to 2147483647, in event 2 of the record"
 	check(8, 4, "[{1 1 {3 7}} {6 4 {3 8}}]", malformed)
-	b.refuse([]toll.RefusedRow{{Row: 4, Kind: toll.RejectRefused, Reason: "no"},
-		{Row: 5, Kind: toll.RejectRefused, Reason: "never"},
-		{Row: 6, Kind: toll.RejectRetried, Reason: "again"}})
+	b.rebuild([]toll.RejectedRow{
+		{Row: 4, Rejection: toll.Rejection{Kind: toll.RejectRefused, Reason: "no"}},
+		{Row: 5, Rejection: toll.Rejection{Kind: toll.RejectRefused, Reason: "never"}},
+		{Row: 6, Rejection: toll.Rejection{Kind: toll.RejectRetried, Reason: "again"}}})
 	check(3, 2, "[{1 1 {3 7}}]", "2 no, in event 2 of the record; "+malformed+"; 4 again")
 	b.reset()
 	check(0, 0, "[]", "")

@@ -31,7 +31,7 @@ func (b *tracedBatches) Batch(t monitor.BatchTrace) {
 func (b *tracedBatches) Results(monitor.ResultsTrace) {}
 
 // TestStatsOfPartition has a partition store and publish records, some of which the database
-// refuses, while its answers are lost now and then.
+// rejects, while its answers are lost now and then.
 func TestStatsOfPartition(t *testing.T) {
 	const end = 500
 	store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}, Fail: 4, Late: true,

@@ -124,12 +124,12 @@ const rejectMinutes = 5
 type rejectWatch struct {
 	now func() time.Time
 
-	mu        sync.Mutex
-	log       *slog.Logger // nil for none
-	minutes   [rejectMinutes]toll.RejectShare
-	last      int64 // the minute of the newest entry, since 1970
-	high      bool
-	refusedAt time.Time // when refused rows were logged last
+	mu         sync.Mutex
+	log        *slog.Logger // nil for none
+	minutes    [rejectMinutes]toll.RejectShare
+	last       int64 // the minute of the newest entry, since 1970
+	high       bool
+	rejectedAt time.Time // when rows that MySQL rejects were logged last
 }
 
 // stored adds the records of a batch that was stored, and its rejects.
@@ -156,17 +156,17 @@ func (w *rejectWatch) share() toll.RejectShare {
 	return w.checkLocked(nil)
 }
 
-// refused logs rows that the database refused, at most once a minute.
-func (w *rejectWatch) refused(partition int32, e *toll.RefusedError) {
+// rejected logs rows that MySQL rejected, at most once a minute.
+func (w *rejectWatch) rejected(partition int32, e *toll.RejectedError) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	first := &e.Rows[0]
 	now := w.now()
-	if w.log == nil || first.Kind != toll.RejectRefused || !w.refusedAt.IsZero() &&
-		now.Sub(w.refusedAt) < time.Minute {
+	if w.log == nil || first.Kind != toll.RejectRefused || !w.rejectedAt.IsZero() &&
+		now.Sub(w.rejectedAt) < time.Minute {
 		return
 	}
-	w.refusedAt = now
+	w.rejectedAt = now
 	w.log.Warn("MySQL refuses rows; they become dead letters", "partition", partition, "rows",
 		len(e.Rows),
 		"error", first.Number, "sqlstate", first.SQLState, "reason", first.Reason)

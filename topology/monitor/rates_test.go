@@ -77,7 +77,7 @@ func TestRejectWatch(t *testing.T) {
 	rejects := func(n int) []toll.Reject {
 		list := make([]toll.Reject, n)
 		for i := range list {
-			list[i] = toll.Reject{Kind: toll.RejectTime, Reason: "time: odd"}
+			list[i] = toll.Reject{Rejection: toll.Rejection{Kind: toll.RejectTime, Reason: "time: odd"}}
 		}
 		return list
 	}
@@ -124,21 +124,22 @@ func TestRejectWatch(t *testing.T) {
 	logged("of=3")
 }
 
-// TestRefusedRowsAreLogged checks that the first rows that MySQL refuses are logged, and no more
+// TestRejectedRowsAreLogged checks that the first rows that MySQL rejects are logged, and no more
 // within a minute.
-func TestRefusedRowsAreLogged(t *testing.T) {
+func TestRejectedRowsAreLogged(t *testing.T) {
 	var log strings.Builder
 	now := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
 	w := rejectWatch{now: func() time.Time {
 		return now
 	}, log: slog.New(slog.NewTextHandler(&log, nil))}
-	refused := &toll.RefusedError{Rows: []toll.RefusedRow{{Kind: toll.RejectRefused, Number: 1526,
-		SQLState: "HY000", Reason: "no partition"}, {}}}
-	w.refused(3, &toll.RefusedError{Rows: []toll.RefusedRow{{Kind: toll.RejectRetried}}})
-	w.refused(3, refused)
-	w.refused(4, refused)
+	rejected := &toll.RejectedError{Rows: []toll.RejectedRow{{Rejection: toll.Rejection{
+		Kind: toll.RejectRefused, Number: 1526, SQLState: "HY000", Reason: "no partition"}}, {}}}
+	w.rejected(3, &toll.RejectedError{Rows: []toll.RejectedRow{{
+		Rejection: toll.Rejection{Kind: toll.RejectRetried}}}})
+	w.rejected(3, rejected)
+	w.rejected(4, rejected)
 	now = now.Add(time.Minute)
-	w.refused(3, refused)
+	w.rejected(3, rejected)
 	want := `partition=3 rows=2 error=1526 sqlstate=HY000 reason="no partition"`
 	if got := log.String(); strings.Count(got, "\n") != 2 || strings.Count(got, want) != 2 {
 		t.Errorf("got %q", got)

@@ -102,7 +102,7 @@ func (r *waitingRing) find(next int64) time.Time {
 }
 
 // operations are the kinds of calls to MySQL that are retried, and the rebuilding of a batch of
-// which MySQL refused rows.
+// which MySQL rejected rows.
 var operations = [...]string{"load", "outbox", "store", "settle", "mark", "watermark",
 	"results", "rebuild"}
 
@@ -147,8 +147,8 @@ func NewStatsAt(now func() time.Time) *Stats {
 // stats are used by several goroutines; either may be nil.
 func (s *Stats) Trace(tracer Tracer, log *slog.Logger) { s.tracer, s.share.log = tracer, log }
 
-// Refused logs rows that MySQL refused.
-func (s *Stats) Refused(partition int32, e *toll.RefusedError) { s.share.refused(partition, e) }
+// Rejected logs rows that MySQL rejected.
+func (s *Stats) Rejected(partition int32, e *toll.RejectedError) { s.share.rejected(partition, e) }
 
 // CheckRejects logs that the share of rejects has fallen, where no record comes any more.
 func (s *Stats) CheckRejects() { s.share.share() }
@@ -444,11 +444,11 @@ func (s *Stats) oldestOf(d *toll.Delta) time.Time {
 // Noted notes how a call to MySQL ended, and which operation it was of. What MySQL answered is
 // passed on as it is.
 func (s *Stats) Noted(operation Operation, err error) error {
-	var refused *toll.RefusedError
+	var rejected *toll.RejectedError
 	switch {
 	case err == nil, errors.Is(err, toll.ErrCursorMoved), errors.Is(err, toll.ErrNoCursor):
 		s.Pass(CheckMySQL)
-	case errors.As(err, &refused):
+	case errors.As(err, &rejected):
 		s.Pass(CheckMySQL)
 		s.retries[RebuildBatch].Add(1)
 	case errors.Is(err, context.Canceled): // nobody waits any more

@@ -38,7 +38,7 @@ const (
 	errDDLNotSupported  = 8200 // TiDB
 	errTxnTooLarge      = 8004 // TiDB
 	errEntryTooLarge    = 8025 // TiDB
-	errNoKey            = 3098 // group replication: "does not comply with the requirements"
+	ErrNoKey            = 3098 // group replication: "does not comply with the requirements"
 )
 
 // stateNotSupported is the SQLSTATE of features that a server lacks.
@@ -50,8 +50,8 @@ func (d *DB) Explain(err error) error {
 	if toll.IsPermanent(err) {
 		return err
 	}
-	var my *mysql.MySQLError
-	if !errors.As(err, &my) {
+	my, answered := errors.AsType[*mysql.MySQLError](err)
+	if !answered {
 		hint := trust.Hint(err, "--mysql")
 		if errors.Is(err, mysql.ErrNoTLS) {
 			hint = "the server has no TLS: set it up there, or use --mysql-tls off"
@@ -84,7 +84,7 @@ func (d *DB) Explain(err error) error {
 	case errTxnTooLarge, errEntryTooLarge:
 		return toll.Permanent("lower --batch-rows, or raise TiDB's txn-total-size-limit and "+
 			"tidb_txn_entry_size_limit", "use MySQL at %s: %w", d.Address, err)
-	case errNoKey:
+	case ErrNoKey:
 		return toll.Permanent("set sql_require_primary_key = ON before tollstream init creates the "+
 			"tables", "group replication at %s takes no table without a key: %w", d.Address, err)
 	}
@@ -123,9 +123,10 @@ func Number(err error) uint16 {
 
 // Numbers of errors about transactions.
 const (
-	ErrLockWait = 1205
-	ErrDeadlock = 1213
-	errAtCommit = 1180
+	ErrLockWait      = 1205
+	ErrDeadlock      = 1213
+	ErrAtCommit      = 1180
+	ErrCertification = 3101 // of group replication, at COMMIT
 	// ErrBinlogFormat means that transactions with READ COMMITTED can't be logged as statements.
 	ErrBinlogFormat = 1665
 )
@@ -135,7 +136,7 @@ const (
 var conflicts = []uint16{
 	ErrDeadlock, // of Galera at COMMIT too: another node's transaction was certified first
 	ErrLockWait,
-	3101, // group replication, at COMMIT
+	ErrCertification,
 	// TiDB: rows or tables were changed meanwhile
 	8002, 8005, 8022, 8028, 9007,
 }
@@ -143,13 +144,10 @@ var conflicts = []uint16{
 // Conflict reports whether another transaction was in the way: nothing was stored, and the whole
 // may be tried again.
 func Conflict(err error) bool {
-	var my *mysql.MySQLError
-	if !errors.As(err, &my) {
-		return false
-	}
+	my, answered := errors.AsType[*mysql.MySQLError](err)
 	// Older Galera puts InnoDB's code for a deadlock into an error at COMMIT.
-	return slices.Contains(conflicts, my.Number) ||
-		my.Number == errAtCommit && strings.Contains(my.Message, "error 149 ")
+	return answered && (slices.Contains(conflicts, my.Number) ||
+		my.Number == ErrAtCommit && strings.Contains(my.Message, "error 149 "))
 }
 
 // BinlogHint is what to do about ErrBinlogFormat.

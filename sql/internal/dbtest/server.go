@@ -417,7 +417,8 @@ func (l *Live) Partition(p int32, batches int, events func(batch int) []toll.Eve
 		}
 		b.Extra = b.Rows.Len() / 3 // of records of several events
 		b.Next = b.First + int64(b.Records()) + 2
-		b.Rejects = []toll.Reject{{Offset: b.Next - 1, Reason: "event: empty", Payload: []byte{}}}
+		b.Rejects = []toll.Reject{{Offset: b.Next - 1, Payload: []byte{},
+			Rejection: toll.Rejection{Reason: "event: empty"}}}
 		var all []toll.PlazaDelta
 		for _, plaza := range slices.Sorted(maps.Keys(deltas)) {
 			all = append(all, *deltas[plaza])

@@ -44,7 +44,7 @@ type Store struct {
 	Batches []Batch
 	Rows    []toll.Event
 	Rejects []toll.Reject
-	Refuse  map[int32]bool // vehicles that the database refuses
+	Refuse  map[int32]bool // vehicles whose rows the database rejects
 
 	Steps int  // calls so far
 	Fail  int  // the step that fails, 0 for none
@@ -147,15 +147,15 @@ func (s *Store) Commit(_ context.Context, b *toll.Batch, published []toll.BatchR
 		return toll.ErrCursorMoved
 	}
 	events := b.Rows.(*Rows).Events
-	var refused toll.RefusedError
+	var rejected toll.RejectedError
 	for i, e := range events {
 		if s.Refuse[e.Vehicle] {
-			refused.Rows = append(refused.Rows,
-				toll.RefusedRow{Row: i, Kind: toll.RejectRefused, SQLState: "22000", Reason: "refused"})
+			rejected.Rows = append(rejected.Rows, toll.RejectedRow{Row: i, Rejection: toll.Rejection{
+				Kind: toll.RejectRefused, SQLState: "22000", Reason: "refused"}})
 		}
 	}
-	if len(refused.Rows) > 0 {
-		return &refused
+	if len(rejected.Rows) > 0 {
+		return &rejected
 	}
 	s.Current.Next, s.Current.Token, s.Current.Chain, s.Current.Clock, s.Current.Last = b.Next,
 		b.Token,
