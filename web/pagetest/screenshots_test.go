@@ -2,6 +2,7 @@ package pagetest
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,7 +26,7 @@ func TestScreenshots(t *testing.T) {
 	t.Parallel()
 	weeks := 3
 	if *shots == "" {
-		*shots, weeks = t.TempDir(), 0
+		weeks = 0
 	}
 	w := open(t, desk)
 	p := newPipeline(t)
@@ -111,7 +112,7 @@ func simulateInto(t *testing.T, file string, from, until time.Time, seed uint64,
 	}
 }
 
-// shoot writes a picture of the window.
+// shoot writes a picture of the window, into a folder that is removed where the flag names none.
 func (w *window) shoot(name string, s size) {
 	w.t.Helper()
 	eval[bool](w, "document.fonts.ready.then(() => new Promise(f => setTimeout(() => f(true), 600)))")
@@ -119,7 +120,7 @@ func (w *window) shoot(name string, s size) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(*shots, name), png, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(cmp.Or(*shots, w.t.TempDir()), name), png, 0o644); err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Logf("%s: %d KB, %d x %d", name, len(png)>>10, s.width, s.height)
