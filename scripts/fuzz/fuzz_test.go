@@ -105,7 +105,7 @@ func TestRun(t *testing.T) {
 	write(steps, "example.go")
 	write(targets, "example_test.go")
 	t.Chdir(dir)
-	t.Setenv("GOFLAGS", "-mod=mod")
+	t.Setenv("GOFLAGS", os.Getenv("GOFLAGS")+" -mod=mod") // the packages that are compiled
 	t.Setenv("GOWORK", "off")
 	cache, err := goTool(t.Context(), "env", "GOCACHE")
 	if err != nil {
