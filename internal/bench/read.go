@@ -15,12 +15,11 @@ const (
 	readPlazas = 1_000
 )
 
-// The bare queries behind verify.
+// The bare queries behind verify. The text of a row is that of tables.RowText in sql/internal.
 const (
 	countByPlaza    = `SELECT toll_plaza_id, COUNT(*) FROM livetolldata GROUP BY toll_plaza_id`
-	checksumByPlaza = `SELECT toll_plaza_id, COUNT(*), SUM(CAST(CRC32(CONCAT_WS(',',
-		CAST(timestamp AS CHAR), vehicle_id,
-		CONVERT(vehicle_type USING utf8mb4), toll_plaza_id)) AS DECIMAL(20,0)))
+	checksumByPlaza = `SELECT toll_plaza_id, COUNT(*), SUM(CAST(CRC32(CONCAT_WS(_utf8mb4','
+		COLLATE utf8mb4_bin, timestamp, vehicle_id, vehicle_type, toll_plaza_id)) AS DECIMAL(20,0)))
 		FROM livetolldata GROUP BY toll_plaza_id`
 )
 

@@ -195,19 +195,26 @@ func (p *plazaWindows) check(k *toll.WindowKind, w toll.Window, row *checkedRow)
 			"%s in toll_window that came too late for it, the batches have %s", text.Count(tooLate,
 				"event"), text.Number(want))
 	}
-	most, _ := within.Count(ofQuarters)
+	most, late := within.Count(ofQuarters)
 	if events < toll.SumTypes(most) {
 		p.v.report.WindowsWaiting++
 		p.checkDue(w)
 	}
 	if row != nil {
-		p.checkRow(k, w, row)
-	}
-	if due <= w.Start || toll.InRanges(p.dirty, toll.Window{Start: w.Start, End: due}) {
-		return
+		rowMost, rowLate := most, late
+		if row.end != w.End {
+			rowMost, rowLate = p.stored.In(toll.Window{Start: w.Start, End: row.end}).Count(ofQuarters)
+		}
+		p.checkRow(k, w, row, rowMost, rowLate)
 	}
 	delivered := toll.Window{Start: w.Start, End: due}
-	stored, _ := p.stored.In(delivered).Count(ofQuarters)
+	if due <= w.Start || toll.InRanges(p.dirty, delivered) {
+		return
+	}
+	stored := most
+	if due != w.End {
+		stored, _ = p.stored.In(delivered).Count(ofQuarters)
+	}
 	flight, _ := p.flight.In(delivered).Count(ofQuarters)
 	least := toll.SumTypes(stored) - toll.SumTypes(flight)
 	switch {
@@ -241,8 +248,10 @@ func (p *plazaWindows) gone(kind string, start, end toll.Minute, row *checkedRow
 	return true
 }
 
-// checkRow checks a row's figures against each other and against the most that they can be.
-func (p *plazaWindows) checkRow(k *toll.WindowKind, w toll.Window, row *checkedRow) {
+// checkRow checks a row's figures against each other and against the most that they can be: what is
+// stored of its time, of which late are late.
+func (p *plazaWindows) checkRow(k *toll.WindowKind, w toll.Window, row *checkedRow,
+	most []toll.TypeCount, late int64) {
 	if row.damaged != nil {
 		p.problem(KindWindowCount, row.WindowID, 0, 0, "read by_type: %v", row.damaged)
 		return
@@ -265,7 +274,6 @@ func (p *plazaWindows) checkRow(k *toll.WindowKind, w toll.Window, row *checkedR
 		p.problem(KindWindowCount, row.WindowID, row.events, row.late,
 			"%s in toll_window, of which %s late", text.Count(row.events, "event"), text.Number(row.late))
 	}
-	most, late := p.stored.In(toll.Window{Start: w.Start, End: row.end}).Count(k.OfQuarters())
 	if all := toll.SumTypes(most); all == 0 {
 		p.problem(KindWindowExtra, row.WindowID, 0, row.events, "%s in toll_window, none stored",
 			text.Count(row.events, "event"))

@@ -64,11 +64,11 @@ func testRowScanIsStopped(t *testing.T, s *dbtest.Store) {
 		t.Error(err)
 	}
 	// More groups than are held, of which the states say nothing: the server makes them after all.
-	defer func(n int64) { rowscan.MaxTallied = n }(rowscan.MaxTallied)
-	for _, rowscan.MaxTallied = range []int64{100, 1_000_000} {
+	defer func(n int64) { rowscan.MaxBlocks = n }(rowscan.MaxBlocks)
+	for _, rowscan.MaxBlocks = range []int64{100, 1_000_000} {
 		r := dbtest.Verify(t, s, verify.Input{Deep: true})
 		if r.Rows != 20000 || r.Status != verify.Mismatch {
-			t.Errorf("%d groups are held: got %d rows, status %s", rowscan.MaxTallied, r.Rows, r.Status)
+			t.Errorf("%d groups are held: got %d rows, status %s", rowscan.MaxBlocks, r.Rows, r.Status)
 		}
 	}
 }
@@ -115,7 +115,7 @@ func TestTally(t *testing.T) {
 		}
 		ctx, zone := context.Background(), toll.NewZone(dbtest.Berlin)
 		wantGroups, wantCounts := read(func(each func(*rowscan.Group) error) error {
-			return rowscan.ReadGroups(ctx, s.DB, zone, math.MinInt16, math.MaxInt16+1, each)
+			return rowscan.ReadGroups(ctx, s.DB, "", zone, math.MinInt16, math.MaxInt16+1, each)
 		})
 		conn, err := s.DB.Conn(ctx)
 		if err != nil {
@@ -131,11 +131,11 @@ func TestTally(t *testing.T) {
 		if !maps.Equal(counts, wantCounts) {
 			t.Errorf("got  %v\nwant %v", counts, wantCounts)
 		}
-		defer func(n int64) { rowscan.MaxTallied = n }(rowscan.MaxTallied)
-		rowscan.MaxTallied = 3
+		defer func(n int64) { rowscan.MaxBlocks = n }(rowscan.MaxBlocks)
+		rowscan.MaxBlocks = 3
 		if err := rowscan.TallyRows(ctx, conn, zone,
 			func(*rowscan.Group) error { t.Error("called"); return nil }); !errors.Is(err,
-			rowscan.ErrManyGroups) {
+			rowscan.ErrManyMinutes) {
 			t.Error(err)
 		}
 	})
@@ -196,8 +196,8 @@ func TestWindowColumnsAroundChanges(t *testing.T) {
 				for _, state := range states {
 					state.Done = x.Zone.Minute(until)
 				}
-				defer func(n int64) { rowscan.MaxTallied = n }(rowscan.MaxTallied)
-				for _, rowscan.MaxTallied = range []int64{10, 1_000_000} { // by the server, and by ourselves
+				defer func(n int64) { rowscan.MaxBlocks = n }(rowscan.MaxBlocks)
+				for _, rowscan.MaxBlocks = range []int64{10, 1_000_000} { // by the server, and by ourselves
 					if r := dbtest.Verify(t, s, x.Input(states, true)); r.Status != verify.Exact {
 						t.Errorf("%s: %v", r.Status, r.Problems)
 					}

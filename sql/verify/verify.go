@@ -169,8 +169,8 @@ func (v *verification) run(ctx context.Context, q, rows db.Reader) error {
 		return err
 	}
 	zone := toll.NewZone(loc)
-	scan := &rowscan.Scan{Zone: zone.Clone(), Deep: v.in.Deep,
-		Many: rowscan.ManyGroups(v.in.States, baseline)}
+	scan := &rowscan.Scan{Zone: zone.Clone(), Deep: v.in.Deep, Hint: v.db.BigResult(),
+		Many: rowscan.ManyMinutes(v.in.States, baseline)}
 	if rows != q {
 		defer scan.Start(ctx, rows)()
 	}

@@ -286,9 +286,9 @@ func TestVerifyInFlight(t *testing.T) {
 // pass or in several.
 func TestVerifyDeepCountsAllRows(t *testing.T) {
 	defer func(n int, m int64) {
-		*verify.MaxVerifyPanes, rowscan.MaxTallied = n,
+		*verify.MaxVerifyPanes, rowscan.MaxBlocks = n,
 			m
-	}(*verify.MaxVerifyPanes, rowscan.MaxTallied)
+	}(*verify.MaxVerifyPanes, rowscan.MaxBlocks)
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		dbtest.Initialize(t, s)
 		st := dbtest.NewStream(t, s)
@@ -297,7 +297,7 @@ func TestVerifyDeepCountsAllRows(t *testing.T) {
 			2, 'car', NULL), (NULL, 3, 'car', 4856),
 			('1000-01-01 00:00:00', 4, 'car', -7), ('9999-12-31 23:59:59', 5, 'car', 4000)`)
 		for _, most := range []int{1, 1_000_000} {
-			*verify.MaxVerifyPanes, rowscan.MaxTallied = most, int64(most)
+			*verify.MaxVerifyPanes, rowscan.MaxBlocks = most, int64(most)
 			r := dbtest.Verify(t, s, verify.Input{States: st.States, Deep: true})
 			rows, problems := map[string]int64{}, map[string]int{}
 			for _, p := range r.Problems {

@@ -345,3 +345,13 @@ func (d *DB) ForceIndex(name string) string {
 	}
 	return "FORCE INDEX (" + name + ") "
 }
+
+// BigResult returns the hint to sort the rows that are grouped, for where there may be nearly as
+// many groups: see KnownEmbedded. With a temporary table of the groups MySQL takes twice as long,
+// MariaDB half as long again.
+func (d *DB) BigResult() string {
+	if d.KnownEmbedded() {
+		return ""
+	}
+	return "SQL_BIG_RESULT "
+}

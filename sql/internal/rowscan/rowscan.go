@@ -36,7 +36,8 @@ type Group struct {
 type Scan struct {
 	Zone    *toll.Zone          // of livetolldata's times
 	Deep    bool                // whether groups are read, by minutes, or counts
-	Many    bool                // whether there may be too many groups to hold them all
+	Many    bool                // whether there may be too many minutes to hold their rows
+	Hint    string              // for groups that the server makes, see [db.DB.BigResult]
 	Options tables.CountOptions // of counts
 
 	parallel bool // whether it has started, and goes on in a goroutine
@@ -97,11 +98,11 @@ func (s *Scan) send(ctx context.Context, rows db.Reader) error {
 		}
 		return flush()
 	}
-	err := ErrManyGroups
+	err := ErrManyMinutes
 	if !s.Many {
 		err = TallyRows(ctx, rows, s.Zone, each)
 	}
-	if errors.Is(err, ErrManyGroups) {
+	if errors.Is(err, ErrManyMinutes) {
 		err = s.sendSorted(ctx, rows, each)
 	}
 	if err == nil && len(block) > 0 {
@@ -120,7 +121,7 @@ func (s *Scan) sendSorted(ctx context.Context, rows db.Reader, each func(*Group)
 	if err := set.Close(); err != nil {
 		return err
 	}
-	return ReadGroups(ctx, rows, s.Zone.Clone(), math.MinInt16, math.MaxInt16+1, each)
+	return ReadGroups(ctx, rows, s.Hint, s.Zone.Clone(), math.MinInt16, math.MaxInt16+1, each)
 }
 
 // Count returns what livetolldata holds by plaza, as [CountRows] does. q is the snapshot that waits
@@ -146,7 +147,7 @@ func (s *Scan) Count(ctx context.Context, q db.Reader) (map[int]tables.RowCount,
 func (s *Scan) Minutes(ctx context.Context, q db.Reader, from, to int,
 	each func(*Group) error) error {
 	if !s.parallel {
-		return ReadGroups(ctx, q, s.Zone, from, to, each)
+		return ReadGroups(ctx, q, s.Hint, s.Zone, from, to, each)
 	}
 	for {
 		for i := range s.block {
@@ -185,11 +186,9 @@ func touch(ctx context.Context, q db.Reader) error {
 //
 // Minutes of the wall clock are minutes of event time since 1973. Before, clocks were seconds apart
 // from UTC, so each second is a group, and several groups may be of one minute.
-func ReadGroups(ctx context.Context, q db.Reader, zone *toll.Zone, from, to int,
+func ReadGroups(ctx context.Context, q db.Reader, hint string, zone *toll.Zone, from, to int,
 	each func(*Group) error) error {
-	// There may be nearly as many groups as rows. The hint has MariaDB sort the rows; with a temporary
-	// table of the groups it would take almost half as long again.
-	query := `SELECT /*M! SQL_BIG_RESULT */ toll_plaza_id,
+	query := `SELECT ` + hint + `toll_plaza_id,
 		TO_DAYS(timestamp) * 86400 + HOUR(timestamp) * 3600 + MINUTE(timestamp) * 60 +
 		IF(timestamp < '1973-01-01', SECOND(timestamp), 0) AS wall_time, COUNT(*), ` + tables.SumOfRows +
 		` FROM ` + tables.EventTable
@@ -235,32 +234,48 @@ func ReadGroups(ctx context.Context, q db.Reader, zone *toll.Zone, from, to int,
 // dayOf1970 is what TO_DAYS says of 1 January 1970.
 const dayOf1970 = 719528
 
-// MaxTallied is how many groups a verification sums by itself: some 50 MB. It is a variable for
-// tests.
-var MaxTallied int64 = 1_000_000
+// A block counts a plaza's rows of 64 minutes: of minutes before 1970 too, which shifting finds.
+const (
+	blockBits    = 6
+	blockMinutes = 1 << blockBits
+)
 
-// ErrManyGroups means that there are more groups than MaxTallied.
-var ErrManyGroups = errors.New("too many minutes")
+type block struct {
+	narrow [blockMinutes]uint8
+	wide   *[blockMinutes]uint32 // instead, once a minute has more rows than narrow can count
+}
 
-// ManyGroups reports whether the plazas' rows may be of more minutes than MaxTallied. Which minutes
+// MaxBlocks is how many blocks a verification holds: some 60 MB. A wide one counts as four. It is a
+// variable for tests.
+var MaxBlocks int64 = 600_000
+
+// ErrManyMinutes means that rows are of more blocks than MaxBlocks.
+var ErrManyMinutes = errors.New("too many minutes")
+
+// ManyMinutes reports whether the plazas' rows may be of more blocks than MaxBlocks. Which minutes
 // rows from before are of is not known.
-func ManyGroups(states map[int16]*toll.State, baseline map[int]tables.RowCount) bool {
-	var groups int64
+func ManyMinutes(states map[int16]*toll.State, baseline map[int]tables.RowCount) bool {
+	var all int64
 	for _, s := range states {
-		if s != nil && s.Events > 0 {
-			groups += min(s.Events, (int64(s.Latest)-int64(s.Earliest))/60+2)
+		if s == nil || s.Events == 0 {
+			continue
 		}
+		blocks := (int64(s.Latest)-int64(s.Earliest))/60>>blockBits + 2
+		if s.Events/blocks > blockMinutes*math.MaxUint8/2 {
+			blocks *= 4
+		}
+		all += min(s.Events, blocks)
 	}
 	for _, c := range baseline {
-		groups += c.Rows
+		all += c.Rows
 	}
-	return groups > MaxTallied
+	return all > MaxBlocks
 }
 
 // TallyRows calls each with all groups, ascending by plaza and minute, once it has read every row
 // and added them up by itself. That takes half of what the server needs to make groups, and leaves
 // it the smaller part: it is the sums that cost, not the rows on their way. It returns
-// ErrManyGroups before the first call where there are too many.
+// ErrManyMinutes before the first call where there are too many.
 func TallyRows(ctx context.Context, q db.Reader, zone *toll.Zone, each func(*Group) error) error {
 	tally := rowTally{plazas: map[int64]*plazaTally{}, zone: zone.Clone()}
 	// One column, as each costs an allocation. The plaza is apart from the text, which leaves it out
@@ -279,9 +294,8 @@ func TallyRows(ctx context.Context, q db.Reader, zone *toll.Zone, each func(*Gro
 			if err != nil {
 				return fmt.Errorf("read a row's plaza: %w", err)
 			}
-			tally.add(plaza, text)
-			if tally.groups+int64(len(tally.plazas)) > MaxTallied {
-				return ErrManyGroups
+			if tally.add(plaza, text); tally.full || tally.blocks+int64(len(tally.plazas)) > MaxBlocks {
+				return ErrManyMinutes
 			}
 			return nil
 		})
@@ -325,17 +339,17 @@ func rawRows(ctx context.Context, conn any, query string, each func([]byte) erro
 // rowTally adds rows up by plaza and minute.
 type rowTally struct {
 	plazas map[int64]*plazaTally
-	groups int64 // of a plaza and a minute, but the plazas' last ones
+	blocks int64 // of all plazas, wide ones as four
+	full   bool  // whether a minute has more rows than can be counted
 	clock  timeReader
 	zone   *toll.Zone // of the times
 }
 
-// plazaTally is what was read of a plaza. Rows of a minute mostly follow each other, and are added
-// to the map when another comes.
+// plazaTally is what was read of a plaza. Rows that follow each other are mostly of one block.
 type plazaTally struct {
-	minutes  map[toll.Minute]int64
-	minute   toll.Minute // of the rows that were read last
-	rows     int64       // of that minute, which minutes lacks
+	blocks   map[toll.Minute]*block // by their first minute, shifted
+	last     *block                 // of the row that was read last
+	at       toll.Minute            // last's key
 	untimed  int64
 	checksum uint64
 }
@@ -344,7 +358,7 @@ type plazaTally struct {
 func (t *rowTally) add(plaza int64, text []byte) {
 	p := t.plazas[plaza]
 	if p == nil {
-		p = &plazaTally{minutes: map[toll.Minute]int64{}}
+		p = &plazaTally{blocks: map[toll.Minute]*block{}}
 		t.plazas[plaza] = p
 	}
 	p.checksum += uint64(crc32.ChecksumIEEE(text))
@@ -353,28 +367,38 @@ func (t *rowTally) add(plaza int64, text []byte) {
 		p.untimed++
 		return
 	}
-	if minute := t.zone.Minute(wall); minute != p.minute {
-		t.put(p)
-		p.minute = minute
+	minute := t.zone.Minute(wall)
+	if at := minute >> blockBits; p.last == nil || at != p.at {
+		if p.at, p.last = at, p.blocks[at]; p.last == nil {
+			p.last = new(block)
+			p.blocks[at] = p.last
+			t.blocks++
+		}
 	}
-	p.rows++
+	t.count(p.last, minute&(blockMinutes-1))
 }
 
-// put adds the rows of a plaza's last minute to the map.
-func (t *rowTally) put(p *plazaTally) {
-	if p.rows > 0 {
-		before := len(p.minutes)
-		p.minutes[p.minute] += p.rows
-		p.rows = 0
-		t.groups += int64(len(p.minutes) - before)
+// count counts a row of a block's i-th minute.
+func (t *rowTally) count(b *block, i toll.Minute) {
+	if b.wide == nil {
+		if b.narrow[i] < math.MaxUint8 {
+			b.narrow[i]++
+			return
+		}
+		b.wide = new([blockMinutes]uint32)
+		for i, rows := range b.narrow {
+			b.wide[i] = uint32(rows)
+		}
+		t.blocks += 3
 	}
+	b.wide[i]++
+	t.full = t.full || b.wide[i] == 0
 }
 
 // each calls f with the groups. The first of a plaza has the checksums of all.
 func (t *rowTally) each(f func(*Group) error) error {
 	for _, plaza := range slices.Sorted(maps.Keys(t.plazas)) {
 		p := t.plazas[plaza]
-		t.put(p)
 		g := Group{Plaza: int(plaza),
 			RowCount: tables.RowCount{Rows: p.untimed, Checksum: p.checksum, Exact: true}}
 		if p.untimed > 0 {
@@ -384,12 +408,21 @@ func (t *rowTally) each(f func(*Group) error) error {
 			g.Checksum = 0
 		}
 		g.Timed = true
-		for _, minute := range slices.Sorted(maps.Keys(p.minutes)) {
-			g.Minute, g.Rows = minute, p.minutes[minute]
-			if err := f(&g); err != nil {
-				return err
+		for _, at := range slices.Sorted(maps.Keys(p.blocks)) {
+			b := p.blocks[at]
+			for i := range b.narrow {
+				if g.Rows = int64(b.narrow[i]); b.wide != nil {
+					g.Rows = int64(b.wide[i])
+				}
+				if g.Rows == 0 {
+					continue
+				}
+				g.Minute = at<<blockBits + toll.Minute(i)
+				if err := f(&g); err != nil {
+					return err
+				}
+				g.Checksum = 0
 			}
-			g.Checksum = 0
 		}
 	}
 	return nil

@@ -1,14 +1,16 @@
 package rowscan
 
 import (
+	"maps"
 	"testing"
+	"time"
 
 	"github.com/tollstream/tollstream/sql/internal/tables"
 	"github.com/tollstream/tollstream/toll"
 )
 
-// TestManyGroups: how many groups there may be is read from the states, and never too low.
-func TestManyGroups(t *testing.T) {
+// TestManyMinutes: of how many blocks rows may be is read from the states, and never too low.
+func TestManyMinutes(t *testing.T) {
 	day := toll.WallTime(1644451200)
 	of := func(events int64, minutes int) *toll.State {
 		return &toll.State{Events: events, Earliest: day, Latest: day + toll.WallTime(60*minutes)}
@@ -22,14 +24,39 @@ func TestManyGroups(t *testing.T) {
 		{name: "nothing"},
 		{name: "few minutes", states: map[int16]*toll.State{1: of(1e9, 60), 2: nil, 3: {}}},
 		{name: "few events", states: map[int16]*toll.State{1: of(1000, 1e8)}},
-		{name: "both many", states: map[int16]*toll.State{1: of(2e6, 2e6)}, want: true},
-		{name: "together", states: map[int16]*toll.State{1: of(1e6, 600_000), 2: of(1e6, 600_000)},
+		{name: "both many", states: map[int16]*toll.State{1: of(2e6, 64*700_000)}, want: true},
+		{name: "together", states: map[int16]*toll.State{1: of(1e6, 64*400_000), 2: of(1e6, 64*400_000)},
 			want: true},
-		{name: "from before", baseline: map[int]tables.RowCount{5: {Rows: MaxTallied + 1}}, want: true},
+		{name: "busy minutes", states: map[int16]*toll.State{1: of(1e10, 64*200_000)}, want: true},
+		{name: "from before", baseline: map[int]tables.RowCount{5: {Rows: MaxBlocks + 1}}, want: true},
 	} {
-		if got := ManyGroups(c.states, c.baseline); got != c.want {
+		if got := ManyMinutes(c.states, c.baseline); got != c.want {
 			t.Errorf("%s: got %v", c.name, got)
 		}
+	}
+}
+
+// TestRowTally counts more rows of a minute than a narrow block can.
+func TestRowTally(t *testing.T) {
+	tally := rowTally{plazas: map[int64]*plazaTally{}, zone: toll.NewZone(time.UTC)}
+	want := map[toll.Minute]int64{}
+	for minute, rows := range map[string]int64{"1969-12-31 23:58:00": 3, "1970-01-01 00:00:00": 255,
+		"1970-01-01 00:01:00": 256, "1970-01-01 01:03:00": 70_000, "1970-01-01 01:04:00": 1} {
+		for range rows {
+			tally.add(5, []byte(minute+",1,car,5"))
+		}
+		at, err := time.Parse(time.DateTime, minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[toll.MinuteAt(at.Unix())] = rows
+	}
+	got := map[toll.Minute]int64{}
+	if err := tally.each(func(g *Group) error { got[g.Minute] = g.Rows; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if !maps.Equal(got, want) || tally.blocks != 3+3 {
+		t.Errorf("got %v of %d blocks, want %v", got, tally.blocks, want)
 	}
 }
 

@@ -138,8 +138,12 @@ func (l PaneList) In(w toll.Window) PaneList {
 	return l[from:max(from, search(w.End))]
 }
 
-// Count adds the minutes up for a window of quarters or of any minutes.
+// Count adds the minutes up for a window of quarters or of any minutes. The types are only to be
+// read: those of a single minute are its own.
 func (l PaneList) Count(ofQuarters bool) (types []toll.TypeCount, late int64) {
+	if len(l) == 1 && (!ofQuarters || len(l[0].quarter) == 0) {
+		return l[0].Types, l[0].Late
+	}
 	for _, p := range l {
 		types = toll.AddTypes(types, p.Types)
 		late += p.Late
