@@ -3,10 +3,18 @@ package sql_test
 import (
 	"context"
 	dbsql "database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
 	"regexp"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/tollstream/tollstream/internal/devstack"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/internal/db"
 	"github.com/tollstream/tollstream/sql/internal/dbtest"
 	"github.com/tollstream/tollstream/sql/retention"
 	"github.com/tollstream/tollstream/sql/verify"
@@ -204,3 +212,171 @@ func TestEngines(t *testing.T) {
 }
 
 func TestMain(m *testing.M) { dbtest.Main(m) }
+
+// TestHeartbeat stores heartbeats of two processes, by clocks that disagree with the server's.
+func TestHeartbeat(t *testing.T) {
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
+		dbtest.Initialize(t, s)
+		own := time.Now().Add(-3 * time.Hour)
+		beat := func(h sql.Heartbeat) {
+			t.Helper()
+			h.Version, h.Now, h.Started = "v1", own, own.Add(-time.Minute)
+			if err := s.Beat(t.Context(), &h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		beat(sql.Heartbeat{Instance: "two", Problem: strings.Repeat("ü", 600)})
+		beat(sql.Heartbeat{Instance: "one", Arrived: own.Add(-time.Second), ArrivalShare: 0.5})
+		beat(sql.Heartbeat{Instance: "one", DrainPerSecond: 12.5, Stopped: true,
+			Ended: true})
+		all, now, err := s.Processes(t.Context())
+		if err != nil || len(all) != 2 {
+			t.Fatalf("got %+v, %v", all, err)
+		}
+		near := func(what string, got time.Time, want time.Duration) {
+			t.Helper()
+			if d := now.Sub(got) - want; d < 0 || d > time.Minute {
+				t.Errorf("%s is %v old, want %v", what, now.Sub(got), want)
+			}
+		}
+		one, two := all[0], all[1]
+		near("a heartbeat", two.Seen, 0)
+		near("a start", one.Started, time.Minute)
+		near("a stop", one.Stopped, 0)
+		near("an arrival", one.Arrived, time.Second)
+		if one.ArrivalShare != 0.5 || one.DrainPerSecond != 12.5 || one.Version != "v1" ||
+			!one.Ended {
+			t.Errorf("got %+v", one)
+		}
+		if !two.Stopped.IsZero() || !two.Arrived.IsZero() || two.Problem != strings.Repeat("ü", 500) {
+			t.Errorf("got %+v", two)
+		}
+
+		dbtest.Exec(t, s, `UPDATE toll_process SET seen_at = '2022-02-10 10:00:00'
+			WHERE instance = 'two'`)
+		if err := s.ForgetProcesses(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if all, _, err = s.Processes(t.Context()); err != nil || len(all) != 1 {
+			t.Errorf("after a week: %+v, %v", all, err)
+		}
+	})
+}
+
+func TestPlazaFile(t *testing.T) {
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
+		ctx := t.Context()
+		dbtest.WantPermanent(t, func() error { _, err := s.ConfiguredPlazas(ctx); return err }(),
+			"tollstream init")
+		x := dbtest.NewWindowed(t, s, "15m")
+		set := func(plazas ...toll.Plaza) error { return s.SetPlazas(ctx, plazas) }
+		want := []toll.Plaza{{ID: -3, Timezone: "Asia/Kolkata"},
+			{ID: 4856, Name: "Höhe €", Road: "A 9", PositionKm: 12.5, Lanes: 14, CapacityPerLane: 650.5}}
+		for range 2 {
+			if err := set(want[1], want[0]); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := s.ConfiguredPlazas(ctx); err != nil || !reflect.DeepEqual(got, want) {
+				t.Fatalf("got %+v, %v", got, err)
+			}
+		}
+		// As long as there are no windows any timezone will do.
+		if err := set(toll.Plaza{ID: -3, Timezone: "Asia/Tokyo"},
+			toll.Plaza{ID: 5, Timezone: "Asia/Tokyo"}); err != nil {
+			t.Fatal(err)
+		}
+		for _, plaza := range []int16{-3, 4856} {
+			x.Store(0, dbtest.Pass(plaza, "2022-02-10 10:00", "car", 1, toll.OnTime))
+			x.StoreResults(x.Results(), x.Closing(plaza, "2022-02-10 11:00"))
+		}
+		if err := set(toll.Plaza{ID: -3, Timezone: "Asia/Tokyo"},
+			toll.Plaza{ID: 4856, Timezone: "Europe/Berlin", Lanes: 3}); err != nil {
+			t.Errorf("the same timezones: %v", err)
+		}
+		dbtest.WantPermanent(t, set(toll.Plaza{ID: 4856, Timezone: "UTC"}),
+			"plaza -3 to Asia/Tokyo, not Europe/Berlin; plaza 4856 to Europe/Berlin, not UTC",
+			"tollstream reset --yes")
+		if got, err := s.ConfiguredPlazas(ctx); err != nil || len(got) != 2 || got[1].Lanes != 3 {
+			t.Errorf("after a refusal: %+v, %v", got, err)
+		}
+		if _, err := s.Reset(ctx, dbtest.Identity, sql.ResetOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := set(toll.Plaza{ID: 4856, Timezone: "UTC"}); err != nil {
+			t.Errorf("after a reset: %v", err)
+		}
+		if err := set(); err != nil {
+			t.Error(err)
+		}
+		if got, err := s.ConfiguredPlazas(ctx); err != nil || len(got) != 0 {
+			t.Errorf("none: %+v, %v", got, err)
+		}
+	})
+}
+
+// needTiDB skips a test that is about TiDB alone: make test-tidb.
+func needTiDB(t *testing.T) {
+	t.Helper()
+	if os.Getenv("TOLLSTREAM_TEST_ENGINE") != "tidb" {
+		t.Skip("TOLLSTREAM_TEST_ENGINE is not tidb")
+	}
+}
+
+// TestTiDBTooOld meets a server that calls itself 7.5.
+func TestTiDBTooOld(t *testing.T) {
+	needTiDB(t)
+	config := filepath.Join(t.TempDir(), "tidb.toml")
+	err := os.WriteFile(config, []byte("server-version = \"8.0.11-TiDB-v7.5.7\"\n"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := devstack.StartDatabase(t.Context(), devstack.DatabaseConfig{Engine: "tidb",
+		Options: []string{"-config", config}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	s := dbtest.Open(t, d.DSN())
+	_, err = s.Init(t.Context(), dbtest.Identity)
+	dbtest.WantPermanent(t, err, "TiDB 7.5.7", "tollstream needs 7.6", "upgrade TiDB")
+	if names := dbtest.TableNames(t, s); len(names) > 0 {
+		t.Errorf("it made the tables %q", names)
+	}
+}
+
+// TestTiDBTables: rows without a key go to several regions.
+func TestTiDBTables(t *testing.T) {
+	needTiDB(t)
+	s := dbtest.OpenEmpty(t, "tidb")
+	dbtest.Initialize(t, s)
+	var name, create string
+	if err := s.DB.QueryRow(`SHOW CREATE TABLE livetolldata`).Scan(&name, &create); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(create, "SHARD_ROW_ID_BITS=4") {
+		t.Error(create)
+	}
+}
+
+// TestTiDBSizes: what a row may take at most is asked before it is stored, and named.
+func TestTiDBSizes(t *testing.T) {
+	needTiDB(t)
+	s := dbtest.OpenEmpty(t, "tidb")
+	dbtest.Initialize(t, s)
+	if n, err := s.DB.MaxPacket(t.Context(), s.DB); err != nil || n != 6<<20 {
+		t.Errorf("%d, %v, want 6 MiB", n, err)
+	}
+	w := s.Writer(dbtest.Identity.TopicID)
+	c, _, err := w.Load(t.Context(), 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := dbtest.Batch(w, c, "car")
+	b.Deltas = make([]byte, 6<<20)
+	dbtest.WantPermanent(t, w.Commit(t.Context(), b, nil), "the outbox of a batch has 6291456 bytes",
+		"tidb_txn_entry_size_limit")
+	b.Deltas = make([]byte, 6<<20-db.PacketReserve)
+	if err := w.Commit(t.Context(), b, nil); err != nil {
+		t.Error(fmt.Errorf("the largest outbox: %w", err))
+	}
+}

@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -304,5 +306,236 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	}
 	if n := len(q.kept); n > maxKept {
 		t.Errorf("%d answers are kept", n)
+	}
+}
+
+// ask sends a request on a connection and returns the status of the answer.
+func ask(t *testing.T, c net.Conn, path string) int {
+	t.Helper()
+	if err := c.SetDeadline(time.Now().Add(servetest.Patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path); err != nil {
+		return 0
+	}
+	response, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return 0
+	}
+	defer response.Body.Close()
+	_, _ = io.Copy(io.Discard, response.Body)
+	return response.StatusCode
+}
+
+// untilIdle waits until no request is in progress. The server learns that one has ended after the
+// client has its answer, so the order of answers is not that of idle connections.
+func (r *running) untilIdle(t *testing.T) {
+	t.Helper()
+	busy := func() bool {
+		r.clients.mu.Lock()
+		defer r.clients.mu.Unlock()
+		for c := range r.clients.open {
+			if c.idle.IsZero() {
+				return true
+			}
+		}
+		return false
+	}
+	for deadline := time.Now().Add(servetest.Patience); busy(); time.Sleep(time.Millisecond / 10) {
+		if time.Now().After(deadline) {
+			t.Fatal("a request is still in progress")
+		}
+	}
+}
+
+// TestProbesWhileClientsTakeAllConnections has clients take all connections that there are for
+// them, in each way that there is. Probes are answered at once all the same.
+func TestProbesWhileClientsTakeAllConnections(t *testing.T) {
+	cert, key := servetest.Certificate(t)
+	const limit = 520
+	figures := Route{Path: "/api/v1/plazas", Serve: func(http.ResponseWriter, *http.Request) {}}
+	for _, secure := range []bool{false, true} {
+		dial := func(r *running) net.Conn {
+			c, err := net.Dial("tcp", r.Addr().String())
+			if err == nil && secure {
+				c = tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = c.Close() })
+			return c
+		}
+		t.Run(fmt.Sprintf("idle, tls=%t", secure), func(t *testing.T) {
+			cfg := Config{Timeouts: Timeouts{Idle: time.Hour}}
+			if secure {
+				cfg.TLSCert, cfg.TLSKey = cert, key
+			}
+			r := start(t, cfg, figures)
+			var all []net.Conn
+			for range limit {
+				c := dial(r)
+				if status := ask(t, c, "/healthz"); status != 200 {
+					t.Fatalf("connection %d: status %d", len(all), status)
+				}
+				all = append(all, c)
+				r.untilIdle(t)
+			}
+			began := time.Now()
+			for _, path := range []string{"/healthz", "/readyz", "/api/v1/plazas"} {
+				if status := ask(t, dial(r), path); status != 200 {
+					t.Errorf("%s: status %d", path, status)
+				}
+			}
+			if took := time.Since(began); took > servetest.Patience/2 {
+				t.Errorf("it took %v", took)
+			}
+			if status := ask(t, all[len(all)-1], "/healthz"); status != 200 {
+				t.Errorf("the newest connection was closed: status %d", status)
+			}
+			if status := ask(t, all[0], "/healthz"); status != 0 {
+				t.Errorf("the oldest connection was kept: status %d", status)
+			}
+		})
+	}
+
+	t.Run("silent", func(t *testing.T) {
+		r := start(t, Config{Timeouts: Timeouts{ReadHeader: time.Hour}})
+		for range limit + 2*probeConnections {
+			c, err := net.Dial("tcp", r.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+		}
+		r.Want(200, r.Get("/healthz"))
+		r.Want(200, r.Get("/readyz"))
+	})
+
+	t.Run("busy", func(t *testing.T) {
+		begun := make(chan struct{})
+		var r *running
+		r = start(t, Config{MaxConnections: 3}, figures, Route{Path: "/api/v1/events",
+			Serve: func(_ http.ResponseWriter, request *http.Request) {
+				begun <- struct{}{}
+				select {
+				case <-request.Context().Done():
+				case <-r.Stopping():
+				}
+			}})
+		for range 3 {
+			go func() {
+				if resp, err := r.HTTP.Get(r.Base + "/api/v1/events"); err == nil {
+					_ = resp.Body.Close()
+				}
+			}()
+			<-begun
+		}
+		dial := func() net.Conn {
+			c, err := net.Dial("tcp", r.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = c.Close() })
+			return c
+		}
+		for range 2 * probeConnections { // each is closed after its answer
+			for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/api/v1/plazas": 503,
+				"/": 503} {
+				c := dial()
+				if status := ask(t, c, path); status != want {
+					t.Fatalf("%s: status %d, want %d", path, status, want)
+				}
+				if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+					t.Fatalf("%s: the connection is kept: %v", path, err)
+				}
+			}
+		}
+		for range probeConnections + 3 { // silent ones take no place for long
+			dial()
+		}
+		if status := ask(t, dial(), "/readyz"); status != 200 {
+			t.Errorf("behind silent ones: status %d", status)
+		}
+	})
+}
+
+// A cookie stands for one token and ends with it.
+func TestCookieEndsWithTheToken(t *testing.T) {
+	one, other := guard{token: []byte("one"), cookie: "c"}, guard{token: []byte("two"), cookie: "c"}
+	request := &http.Request{Header: http.Header{"Cookie": {"c=" + one.cookieValue()}}}
+	if !one.allows(request) || other.allows(request) {
+		t.Errorf("%t, %t", one.allows(request), other.allows(request))
+	}
+}
+
+// TestLoginForm logs in as a browser does: with the token typed into the form.
+func TestLoginForm(t *testing.T) {
+	r := start(t, Config{Token: testToken}, Route{Path: "/", Serve: notFound})
+	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
+	post := func(form url.Values, headers ...string) (*http.Response, string) {
+		t.Helper()
+		request, err := http.NewRequest(http.MethodPost, r.Base+"/login",
+			strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		for i := 0; i < len(headers); i += 2 {
+			request.Header.Set(headers[i], headers[i+1])
+		}
+		response, err := browser.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response, string(body)
+	}
+
+	page := r.Get(`/plazas/7?q="><b>`, "Accept", "text/html")
+	if page.Status != 401 || !strings.Contains(string(page.Body), `action="/login"`) ||
+		!strings.Contains(string(page.Body), `name="to" value="/plazas/7?q=%22%3E%3Cb%3E"`) {
+		t.Errorf("status %d: %s", page.Status, page.Body)
+	}
+	if p := page.Header.Get("Content-Security-Policy"); !strings.Contains(p, "form-action 'self'") {
+		t.Errorf("policy %q", p)
+	}
+	for to, want := range map[string]string{"/plazas/7?kind=15m": "/plazas/7?kind=15m", "": "/",
+		"//evil.com/x": "/x", "https://evil.com/x": "/x", `\\evil.com`: "/evil.com",
+		"%zz": "/"} {
+		response, _ := post(url.Values{"token": {" " + testToken + "\n"}, "to": {to}},
+			"Sec-Fetch-Site", "same-origin")
+		cookies := response.Cookies()
+		if got := response.Header.Get("Location"); response.StatusCode != 303 || got != want ||
+			len(cookies) != 1 || !cookies[0].HttpOnly ||
+			cookies[0].SameSite != http.SameSiteStrictMode {
+			t.Errorf("%s: status %d, Location %q, want %q, cookies %v", to, response.StatusCode, got,
+				want, cookies)
+		}
+		r.Want(404, r.Get("/", "Cookie", cookies[0].Name+"="+cookies[0].Value))
+	}
+	response, body := post(url.Values{"token": {"wrong"}, "to": {"/plazas/7"}})
+	if response.StatusCode != 401 || len(response.Cookies()) != 0 ||
+		!strings.Contains(body, "not the token") || !strings.Contains(body, `value="/plazas/7"`) {
+		t.Errorf("a wrong token: status %d: %s", response.StatusCode, body)
+	}
+	if response, _ = post(url.Values{"token": {testToken}}, "Sec-Fetch-Site",
+		"cross-site"); response.StatusCode != 403 || len(response.Cookies()) != 0 {
+		t.Errorf("from another site: status %d", response.StatusCode)
+	}
+	if response, _ = post(url.Values{"token": {strings.Repeat("x", maxForm)}}); response.
+		StatusCode != 413 {
+		t.Errorf("a large form: status %d", response.StatusCode)
+	}
+	without := start(t, Config{})
+	r.Base = without.Base
+	if response, _ = post(url.Values{"token": {""}}); response.StatusCode != 405 {
+		t.Errorf("without a token there is no login: status %d", response.StatusCode)
 	}
 }
