@@ -31,7 +31,7 @@ help:
 	@echo 'make bench   measure all figures of docs/performance.md and write them there (ONLY=scenarios, ROUNDS=5, BINARY=commands to compare); needs services'
 	@echo 'make microbench  Go benchmarks compared with the stored baseline (BENCH=regexp, COUNT=$(COUNT))'
 	@echo 'make microbench-baseline  store what this machine measures as the baseline'
-	@echo 'make fuzz    every fuzz target for FUZZTIME=$(FUZZTIME), or those that FUZZ=regexp matches; keeps a corpus in testdata/corpus'
+	@echo 'make fuzz    every fuzz target for FUZZTIME=$(FUZZTIME), or those that FUZZ=regexp matches; keeps a corpus in testdata/corpus.txtar'
 	@echo 'make faults  the campaign of faults, ROUNDS=100 kills and so on, with a table in $(FAULTS_REPORT); needs services'
 	@echo 'make soak    everything at once for SOAK=$(SOAK), with a table of what it takes in $(SOAK_REPORT); needs services'
 	@echo 'make screenshots  make the pictures of the live view in docs/img; needs services and Chromium'
@@ -137,7 +137,7 @@ microbench-baseline:
 	$(MEASURE) >.cache/bench/new.txt || { cat .cache/bench/new.txt; exit 1; }
 	cp .cache/bench/new.txt $(BASELINE)
 
-# One target after the other. Part of what the engine finds interesting is kept in testdata/corpus, and every go test runs it.
+# One target after the other. Part of what the engine finds interesting is kept in testdata/corpus.txtar, and every go test runs it.
 FUZZ ?=
 .PHONY: fuzz
 fuzz:

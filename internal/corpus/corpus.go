@@ -1,7 +1,7 @@
-// Package corpus gives a fuzz target its stored inputs, which are packed into one file per target.
+// Package corpus gives a fuzz target its stored inputs, which are packed into one file per package.
 //
-// The file testdata/corpus/FuzzX.txt holds the inputs of FuzzX, separated by blank lines. Each line
-// is one argument of the target, as in Go's own corpus files: []byte("\x00"), int64(-5),
+// The archive testdata/corpus.txtar holds a file per target: its inputs, separated by blank lines.
+// Each line is one argument of the target, as in Go's own corpus files: []byte("\x00"), int64(-5),
 // string("car"). testdata/fuzz is left to inputs that once failed, one file each, as go test writes
 // them.
 package corpus
@@ -15,64 +15,80 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/tools/txtar"
 )
 
-// Folder holds the packed files, relative to a package's folder.
-const Folder = "testdata/corpus"
+// File is the path of the archive, relative to a package's folder.
+const File = "testdata/corpus.txtar"
 
-// File returns the path of a target's packed file, relative to its package's folder.
-func File(target string) string { return filepath.Join(filepath.FromSlash(Folder), target+".txt") }
-
-// Add adds the stored inputs of a fuzz target as its seeds; none where it has no file.
+// Add adds the stored inputs of a fuzz target as its seeds; none where it has none.
 func Add(f *testing.F) {
 	f.Helper()
-	inputs, err := Read(File(f.Name()))
+	inputs, err := Read(File, f.Name())
 	if err != nil {
 		f.Fatal(err)
 	}
 	for _, input := range inputs {
 		values, err := values(input)
 		if err != nil {
-			f.Fatalf("%s: %v", File(f.Name()), err)
+			f.Fatalf("%s: %s: %v", File, f.Name(), err)
 		}
 		f.Add(values...)
 	}
 }
 
-// Read returns the inputs of a packed file, each with a line per argument; none where there is no
-// file.
-func Read(path string) ([]string, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+// Read returns the inputs of a target, each with a line per argument; none where there is no
+// archive.
+func Read(path, target string) ([]string, error) {
+	archive, err := parse(path)
 	if err != nil {
 		return nil, err
 	}
 	var inputs []string
-	for input := range strings.SplitSeq(string(text), "\n\n") {
-		if input = strings.Trim(input, "\n"); input != "" {
-			inputs = append(inputs, input+"\n")
+	for _, file := range archive.Files {
+		if file.Name != target {
+			continue
+		}
+		for input := range strings.SplitSeq(string(file.Data), "\n\n") {
+			inputs = append(inputs, strings.Trim(input, "\n")+"\n")
 		}
 	}
 	return inputs, nil
 }
 
-// Write replaces a packed file, or removes it where there are no inputs.
-func Write(path string, inputs []string) error {
-	if len(inputs) == 0 {
-		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
+// Write replaces the inputs of a target, or removes it where there are none.
+func Write(path, target string, inputs []string) error {
+	archive, err := parse(path)
+	if err != nil {
+		return err
+	}
+	at, found := slices.BinarySearchFunc(archive.Files, target,
+		func(f txtar.File, name string) int { return strings.Compare(f.Name, name) })
+	if found {
+		archive.Files = slices.Delete(archive.Files, at, at+1)
+	}
+	if len(inputs) > 0 {
+		archive.Files = slices.Insert(archive.Files, at,
+			txtar.File{Name: target, Data: []byte(strings.Join(inputs, "\n"))})
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return err
 	}
-	return os.WriteFile(path, []byte(strings.Join(inputs, "\n")), 0o666)
+	return os.WriteFile(path, txtar.Format(archive), 0o666)
+}
+
+// parse reads an archive, an empty one where there is no file. Its files are sorted by name.
+func parse(path string) (*txtar.Archive, error) {
+	archive, err := txtar.ParseFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &txtar.Archive{}, nil
+	}
+	return archive, err
 }
 
 // values returns the arguments that an input holds.

@@ -34,14 +34,28 @@ func TestValues(t *testing.T) {
 }
 
 func TestReadWrite(t *testing.T) {
-	file := filepath.Join(t.TempDir(), File("FuzzX"))
-	for _, inputs := range [][]string{nil, {"int(1)\nint(2)\n"},
-		{"int(1)\n", "string(\"\\n\\n\")\n", "int(3)\n"}, nil} {
-		if err := Write(file, inputs); err != nil {
+	file := filepath.Join(t.TempDir(), File)
+	others := map[string][]string{"FuzzA": {"int(1)\n"}, "FuzzY": {"int(2)\n", "int(3)\n"}}
+	for target, inputs := range others {
+		if err := Write(file, target, inputs); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := Read(file); err != nil || !slices.Equal(got, inputs) {
+	}
+	for _, inputs := range [][]string{nil, {"int(1)\nint(2)\n"},
+		{"int(1)\n", "string(\"\\n\\n\")\n", "int(3)\n"}, nil} {
+		if err := Write(file, "FuzzX", inputs); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Read(file, "FuzzX"); err != nil || !slices.Equal(got, inputs) {
 			t.Errorf("got %q, %v, want %q", got, err, inputs)
 		}
+		for target, inputs := range others {
+			if got, err := Read(file, target); err != nil || !slices.Equal(got, inputs) {
+				t.Errorf("%s: got %q, %v, want %q", target, got, err, inputs)
+			}
+		}
+	}
+	if got, err := Read(filepath.Join(t.TempDir(), File), "FuzzX"); err != nil || got != nil {
+		t.Errorf("without an archive: %q, %v", got, err)
 	}
 }

@@ -133,11 +133,11 @@ func TestRun(t *testing.T) {
 	found("4", bytesInput("nothing new"))
 	found("5", fileHeader+"int(5)\n") // of an older form of the target
 	found("6", "no input at all")
-	write("[]byte(\"xb\")\n", corpus.File("FuzzSteps"))
+	write("-- FuzzSteps --\n[]byte(\"xb\")\n", corpus.File)
 	write(bytesInput("failed once"), append(failures, "0123456789abcdef")...)
 	kept := func() []string {
 		t.Helper()
-		inputs, err := corpus.Read(corpus.File("FuzzSteps"))
+		inputs, err := corpus.Read(corpus.File, "FuzzSteps")
 		if err != nil {
 			t.Fatal(err)
 		}

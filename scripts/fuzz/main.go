@@ -5,8 +5,8 @@
 //
 // The engine collects its inputs in Go's build cache, often hundreds per target. Each of them, and
 // what was kept before, is run alone under coverage, and few that reach all of it are kept; see
-// choose. They are packed into testdata/corpus/<Target>.txt. What is in
-// testdata/fuzz are inputs that once failed: they stay as they are.
+// choose. They are packed into the package's testdata/corpus.txtar. What is in testdata/fuzz are
+// inputs that once failed: they stay as they are.
 //
 // A target that fails does not end the run. It exits with 1 at the end, and names the failing input
 // of each such target.
@@ -105,8 +105,8 @@ type target struct {
 	dir  string // folder of the package
 }
 
-// kept is the file of the inputs that are kept of the target.
-func (t target) kept() string { return filepath.Join(t.dir, corpus.File(t.name)) }
+// kept is the archive of the inputs that are kept of the package's targets.
+func (t target) kept() string { return filepath.Join(t.dir, corpus.File) }
 
 // failures is the folder of the inputs for which the target once failed.
 func (t target) failures() string { return filepath.Join(t.dir, "testdata", "fuzz", t.name) }
@@ -224,7 +224,7 @@ func choose(inputs []input, seeds []string) (chosen []input) {
 // keepCorpus chooses among the inputs in the engine's cache and those kept before, and replaces
 // these.
 func (t target) keepCorpus(ctx context.Context, cache string, stdout io.Writer) error {
-	data, err := corpus.Read(t.kept())
+	data, err := corpus.Read(t.kept(), t.name)
 	if err != nil {
 		return err
 	}
@@ -273,7 +273,7 @@ func (t target) keepCorpus(ctx context.Context, cache string, stdout io.Writer) 
 		keep = append(keep, i.data)
 	}
 	fmt.Fprintf(stdout, "%d of %d inputs are kept\n", len(keep), len(data))
-	return corpus.Write(t.kept(), keep)
+	return corpus.Write(t.kept(), t.name, keep)
 }
 
 // meter runs inputs of a target, each alone, and reports what they cover.
