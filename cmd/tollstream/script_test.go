@@ -50,7 +50,6 @@ func TestScript(t *testing.T) {
 		Condition: serverCondition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"records": recordsCommand,
-			"emitted": emittedCommand,
 			"status":  statusCommand,
 			"mysql":   mysqlCommand,
 			"servers": serversCommand,
@@ -97,22 +96,6 @@ func recordsCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("the topic holds %d records, want %d", len(lines), want)
 	}
 	ts.Check(writeFile(ts.MkAbs(args[1]), strings.Join(lines, "\n")+"\n"))
-}
-
-// emittedCommand is `emitted`: waits until the topic toll holds a record.
-func emittedCommand(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 0 {
-		ts.Fatalf("usage: emitted")
-	}
-	c, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(ts.Getenv("TOLLSTREAM_BROKERS"), ",")...),
-		kgo.ConsumeTopics("toll"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	ts.Check(err)
-	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if c.PollFetches(ctx).NumRecords() == 0 {
-		ts.Fatalf("the topic holds no record after a minute")
-	}
 }
 
 // statusCommand is `status CODE COMMAND…`: runs a command, which must end with that exit status.
