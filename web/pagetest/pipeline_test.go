@@ -553,7 +553,8 @@ func (w *window) shoot(name string, s size) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(cmp.Or(*shots, w.t.TempDir()), name), png, 0o644); err != nil {
+	path := filepath.Join(cmp.Or(*shots, w.t.TempDir()), name)
+	if err := os.WriteFile(path, png, 0o644); err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Logf("%s: %d KB, %d x %d", name, len(png)>>10, s.width, s.height)
