@@ -37,8 +37,9 @@
 //
 // Checked and as in MySQL: a failed statement leaves no rows, inside and outside of a transaction;
 // ROLLBACK undoes; DDL commits; all bytes survive in VARBINARY and LONGBLOB, as literal and as
-// parameter; CRC32(CONCAT_WS(…)), _utf8mb4 0x…, DATETIME(6), REPLACE, SELECT … FOR UPDATE,
-// information_schema.columns, rows affected of compare-and-set.
+// parameter; CRC32(CONCAT_WS(_utf8mb4',' COLLATE …)) of columns of all types, _utf8mb4 0x…,
+// DATETIME(6), REPLACE, SELECT … FOR UPDATE, information_schema.columns, rows affected of
+// compare-and-set.
 package embedded
 
 import (

@@ -16,9 +16,8 @@ var ErrCursorMoved = errors.New("the cursor was moved by another process")
 // creates its cursor.
 var ErrNoCursor = errors.New("the partition has no cursor yet")
 
-// RejectedError names the rows of a batch that the store rejects for what they hold. Nothing was
-// stored. The batch is to be built again with their records as rejects, and stored on the same
-// cursor.
+// RejectedError names the rows of a batch that the store rejects. Nothing was stored. The batch is
+// to be built again with their records as rejects, and stored on the same cursor.
 //
 // A store returns it only where the fault is a row's own: the other rows of the batch, or else a
 // row that is known to be sound, are accepted in the same way. Outages and a table that was altered
@@ -58,8 +57,9 @@ func IsPermanent(err error) bool {
 	return ok
 }
 
-// Reject is a record that is rejected: by us, since it is malformed or was retried before, or by
-// the database, which takes no row of it. It becomes a dead letter in its batch's transaction.
+// Reject is a record that is rejected: since it is malformed, since it was retried before, or since
+// the database does not accept one of its rows. It becomes a dead letter in its batch's
+// transaction.
 type Reject struct {
 	Offset int64
 	Time   time.Time // of the record

@@ -100,7 +100,7 @@ type congestionJSON struct {
 	// what it is at least, by the last weeks; of one plaza only
 	CapacityBound *traffic.CapacityBound `json:"capacity_bound,omitzero"`
 	Usual         *traffic.Usual         `json:"usual"` // vehicles in 15 minutes
-	Z             *float64               `json:"z"`     // of Measures, which has it further up
+	Z             *float64               `json:"z"`     // hides that of Measures: z comes last
 }
 
 // windowJSON is one window of event time, [start, end).

@@ -61,6 +61,12 @@ func Plazas(b *board.Board, o Options) string {
 	}) {
 		foot = append(foot, "?: of minutes that the group table no longer holds; toll_window has them")
 	}
+	if slices.ContainsFunc(fields, func(f table.Field) bool { return f.Name == "last" }) &&
+		slices.ContainsFunc(shown, func(p board.Plaza) bool {
+			return p.LastEvent != nil && p.Location.String() != b.Location.String()
+		}) {
+		foot = append(foot, "last: by each plaza's own clock")
+	}
 	if note := rowsNote(b, &b.Plazas[0]); note != "" && b.Verification.Rows == nil {
 		foot = append(foot, note+"; "+IndexHint)
 	}
@@ -444,8 +450,8 @@ func PlazaVerdict(p *board.Plaza) string {
 	return "exact"
 }
 
-// LastEvent writes a plaza's last event by the plaza's clock: its time, or its date where that is
-// not the stream's.
+// LastEvent writes a plaza's last event by the plaza's clock, which must be set: its time, or its
+// date where that is not the stream's.
 func LastEvent(b *board.Board, p *board.Plaza) string {
 	if p.LastEvent == nil {
 		return "-"

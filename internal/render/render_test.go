@@ -501,6 +501,17 @@ func TestLastEvent(t *testing.T) {
 	if got := LastEvent(b, &board.Plaza{Location: east}); got != "-" {
 		t.Errorf("no event: %s", got)
 	}
+	const note = "last: by each plaza's own clock\n"
+	f := newViewFixture(t)
+	f.congested()
+	f.b.Derive()
+	if got := Plazas(f.b, Options{Width: 200}); strings.Contains(got, note) {
+		t.Errorf("all plazas have the clock of the board:\n%s", got)
+	}
+	f.b.Plazas[0].Location = east
+	if got := Plazas(f.b, Options{Width: 200}); !strings.Contains(got, note) {
+		t.Errorf("a plaza has a clock of its own:\n%s", got)
+	}
 }
 
 func TestViewSort(t *testing.T) {

@@ -69,9 +69,8 @@ func Printable(r rune) bool {
 }
 
 // Cell makes a text fit for a cell of a full screen, where it must take the same number of columns
-// on every terminal. It is stricter than [Escape]: it also escapes
-// characters whose width differs between terminals, see [Steady], unless they can be composed with
-// the character before.
+// on every terminal. It is stricter than [Escape]: it also escapes characters whose width differs
+// between terminals, see [Steady], unless they can be composed with the character before.
 func Cell(s string) string { return escapeUnless(Steady, norm.NFC.String(s)) }
 
 // Steady reports whether all terminals show a character in the same number of columns, where it

@@ -126,7 +126,7 @@ func (l *loader) load(ctx context.Context, tx *dbsql.Tx, r *rows, t *turn) error
 		return errLoadRefused
 	}
 	if err != nil {
-		return loadError{err}
+		return writeRowsError{err}
 	}
 	t.loaded()
 	n, err := res.RowsAffected()
@@ -190,7 +190,7 @@ func (w *Writer) insertSome(
 	}
 	res, err := tx.ExecContext(ctx, string(statement))
 	if err != nil {
-		return from, loadError{err}
+		return from, writeRowsError{err}
 	}
 	if got, err := res.RowsAffected(); err != nil {
 		return from, err

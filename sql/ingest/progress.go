@@ -112,7 +112,10 @@ func (w *Writer) Cursors(ctx context.Context) ([]toll.Cursor, error) {
 		cursors = append(cursors, row.cursor())
 		return nil
 	})
-	return cursors, w.db.Wrap("read the cursors", err)
+	if err != nil {
+		return nil, w.db.Wrap("read the cursors", err)
+	}
+	return cursors, nil
 }
 
 // createCursor records where a partition begins. All partitions share one epoch: that of the

@@ -19,18 +19,18 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// loadError is an error of a statement that writes rows of livetolldata.
-type loadError struct{ error }
+// writeRowsError is an error of a statement that writes rows of livetolldata.
+type writeRowsError struct{ error }
 
-func (e loadError) Unwrap() error { return e.error }
+func (e writeRowsError) Unwrap() error { return e.error }
 
-// mayBeRows reports whether MySQL did not take the rows of a commit as they are, for what may be in
-// them.
-func (w *Writer) mayBeRows(ctx context.Context, err error) bool {
+// mayBeAboutRows reports whether MySQL did not take the rows of a commit as they are, for what may
+// be in them.
+func (w *Writer) mayBeAboutRows(ctx context.Context, err error) bool {
 	if errors.Is(err, errLoadInexact) {
 		return true
 	}
-	_, load := errors.AsType[loadError](err)
+	_, load := errors.AsType[writeRowsError](err)
 	return load && w.rowError(ctx, err) != nil && !toll.IsPermanent(w.db.Explain(err))
 }
 
@@ -44,14 +44,15 @@ func (w *Writer) rowError(ctx context.Context, err error) *mysql.MySQLError {
 	return my
 }
 
-// neverAboutRows reports whether a server's error is about the server, the connection or another
-// transaction, and so not about a row. Some of these pass, and others are permanent, which Explain
-// decides. Where in doubt it is false: then the row is tried alone, see [Writer.findRejected].
+// neverAboutRows reports whether a server's error is about the server, the connection, another
+// transaction, limits of the user or an altered table, and so not about a row. Some of these pass,
+// and others are permanent, which Explain decides. Where in doubt it is false: then the row is
+// tried alone, see [Writer.findRejected].
 func neverAboutRows(my *mysql.MySQLError) bool {
 	if n := my.Number; n >= 1000 && n < 1044 && n != errDuplicateWrite || n >= 8000 && n < 9100 {
 		return true // files, disks, memory, connections; of TiDB its transactions and its storage
 	}
-	if slices.Contains(otherErrors, my.Number) {
+	if slices.Contains(neverRowErrors, my.Number) {
 		return true
 	}
 	switch string(my.SQLState[:2]) {
@@ -61,8 +62,8 @@ func neverAboutRows(my *mysql.MySQLError) bool {
 	return false
 }
 
-// otherErrors are those that [neverAboutRows] does not know by their range or SQLSTATE.
-var otherErrors = []uint16{
+// neverRowErrors are those that [neverAboutRows] does not know by their range or SQLSTATE.
+var neverRowErrors = []uint16{
 	1047,                   // a Galera node that is not ready
 	1053, 1077, 1078, 1079, // shutdown
 	db.ErrUnknown,          // proxies and others report outages and policies as this

@@ -79,14 +79,11 @@ func (w *Writer) databaseZone(ctx context.Context, q db.Queryer) (*toll.Zone, er
 // Commit stores a batch in one transaction: it moves the cursor, inserts the rows, the dead letters
 // and the outbox, and marks earlier batches as published.
 //
-// It goes on to the next of these steps where the error may be about the rows, or about the way in
-// which they are written:
-//
-//  1. all statements together with LOAD DATA (commitTogether), where fitsTogether allows it;
-//  2. statement by statement with LOAD DATA (commitApart), where useLocal allows it;
-//  3. statement by statement with INSERT (commit), where the server refuses LOAD DATA;
-//  4. a search for the rows that MySQL rejects (findRejected), which ends here where it finds some;
-//  5. INSERT again, since MySQL takes each row.
+// Rows go by LOAD DATA where useLocal allows it: all statements together (commitTogether) where
+// fitsTogether allows it, and one by one (commitApart) where it does not or the server refuses one
+// of them. Batches without rows, and all where LOAD DATA is refused, go by INSERT (commit). Where
+// the error may then be about the rows, findRejected looks for them; if MySQL takes every row,
+// INSERT is tried once more.
 //
 // It returns [toll.ErrCursorMoved] where the cursor is not as the batch expects, and a
 // [toll.RejectedError] where rows of the batch are rejected; in both cases nothing is stored. After
@@ -100,12 +97,12 @@ func (w *Writer) Commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 		}
 		err = w.commit(ctx, b, published, w.insert)
 	}
-	if w.mayBeRows(ctx, err) {
+	if w.mayBeAboutRows(ctx, err) {
 		if rejected := w.findRejected(ctx, b); rejected != nil {
 			return w.db.Wrap("find the rows that MySQL refuses", rejected)
 		}
 		// It takes every row, so it minded how they came.
-		if err = w.commit(ctx, b, published, w.insert); w.mayBeRows(ctx, err) {
+		if err = w.commit(ctx, b, published, w.insert); w.mayBeAboutRows(ctx, err) {
 			return toll.Permanent("see the error, and what was changed at livetolldata",
 				"store the offsets %d to %d of partition %d: MySQL at %s takes each row, and refuses them "+
 					"together: %w",

@@ -48,9 +48,9 @@ type Windows struct {
 type phase int
 
 const (
-	running phase = iota
-	ending        // no events come any more: what is open closes too, once
-	closed        // and the last visit found nothing that was open
+	phaseRunning phase = iota
+	phaseEnding        // no events come any more: what is open closes too, once
+	phaseClosed        // and the last visit found nothing that was open
 )
 
 // visit is what is known of a visit of all plazas, from when it begins until the next one does.
@@ -156,17 +156,17 @@ func (w *Windows) Step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 		changed = true
 	}
 	if p.stage == submitted {
-		w.looked(p)
+		w.noteOpen(p)
 		return changed
 	}
 	h := w.horizons.of(plaza, s)
 	if h == nil {
 		if newest := w.horizons.newest(); newest == nil || s.Epoch >= newest.Epoch {
-			w.looked(p) // else it is not known yet whether all was merged
+			w.noteOpen(p) // else it is not known yet whether all was merged
 		}
 	} else if w.queue.full() {
 		w.visit.crowded = true
-		w.looked(p)
+		w.noteOpen(p)
 	} else {
 		w.submit(plaza, s, p, h, fresh)
 		return changed
@@ -180,7 +180,7 @@ func (w *Windows) Step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 // submit submits what is due of a plaza by a horizon, if anything is.
 func (w *Windows) submit(plaza int16, s *toll.State, p *plazaWindows, h *Horizon, fresh bool) {
 	closer := toll.Closer{Kinds: w.cfg.Windows, Zone: w.zones.Of(plaza)}
-	until, all := h.until, w.phase != running && h.ending && p.drain != drained
+	until, all := h.until, w.phase != phaseRunning && h.ending && p.drain != drained
 	if all {
 		if w.end == nil {
 			w.end = &h.until
@@ -202,7 +202,7 @@ func (w *Windows) submit(plaza int16, s *toll.State, p *plazaWindows, h *Horizon
 	if p.drain == draining && !due {
 		p.drain = drained
 	}
-	w.looked(p)
+	w.noteOpen(p)
 	if due {
 		p.stage = submitted
 		w.queue.add(submission{w.session, closing, closing.Weight(w.cfg.Windows)})
@@ -212,8 +212,8 @@ func (w *Windows) submit(plaza int16, s *toll.State, p *plazaWindows, h *Horizon
 	}
 }
 
-// looked notes whether a plaza that was looked at, or passed over, has closed all.
-func (w *Windows) looked(p *plazaWindows) {
+// noteOpen notes where a plaza that was looked at, or passed over, has yet to close all.
+func (w *Windows) noteOpen(p *plazaWindows) {
 	w.visit.open = w.visit.open || p == nil || p.drain != drained
 }
 
@@ -225,7 +225,7 @@ func (w *Windows) Wants(plaza int16) bool {
 	defer w.mu.Unlock()
 	p := w.plazas[plaza]
 	switch {
-	case w.visit.costly() && p != nil && p.seen >= w.visit.n-1 && !p.more && w.phase == running:
+	case w.visit.costly() && p != nil && p.seen >= w.visit.n-1 && !p.more && w.phase == phaseRunning:
 		w.visit.active = true
 		return false
 	case p != nil && p.stage == stored:
@@ -236,7 +236,7 @@ func (w *Windows) Wants(plaza int16) bool {
 	default:
 		return true
 	}
-	w.looked(p)
+	w.noteOpen(p)
 	return false
 }
 
@@ -254,7 +254,7 @@ func (p *plazaWindows) changed(panes []toll.Pane) {
 func (w *Windows) wantsVisit() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.unnoted > 0 || w.phase != running || w.visit.active ||
+	return w.unnoted > 0 || w.phase != phaseRunning || w.visit.active ||
 		w.visit.crowded && w.queue.roomy()
 }
 
@@ -398,7 +398,7 @@ func (w *Windows) locationOf(plaza int16) *time.Location {
 func (w *Windows) beginVisit() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.visit = visit{n: w.visit.n + 1, took: w.visit.took, open: w.phase == running}
+	w.visit = visit{n: w.visit.n + 1, took: w.visit.took, open: w.phase == phaseRunning}
 }
 
 func (w *Windows) endVisit(complete bool, took time.Duration) {
@@ -406,10 +406,10 @@ func (w *Windows) endVisit(complete bool, took time.Duration) {
 	defer w.mu.Unlock()
 	w.visit.took = took
 	w.visit.crowded = w.visit.crowded || !complete
-	if w.phase != running {
-		w.phase = ending
+	if w.phase != phaseRunning {
+		w.phase = phaseEnding
 		if complete && !w.visit.open {
-			w.phase = closed
+			w.phase = phaseClosed
 		}
 	}
 }
@@ -418,18 +418,18 @@ func (w *Windows) endVisit(complete bool, took time.Duration) {
 func (w *Windows) End() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.phase = max(w.phase, ending)
+	w.phase = max(w.phase, phaseEnding)
 }
 
 func (w *Windows) isEnding() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.phase != running
+	return w.phase != phaseRunning
 }
 
 // AllClosed reports whether the last visit found that all was closed since the stream ended.
 func (w *Windows) AllClosed() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.phase == closed
+	return w.phase == phaseClosed
 }

@@ -119,7 +119,7 @@ func (p *Partition) bundleRecords(ctx context.Context, c *fetch.Chunk, in chunks
 		if err != nil {
 			return p.unreadable(err)
 		}
-		if !p.handGoka(ctx, bundle{records: records, last: last.Offset}, marks, last.Timestamp) {
+		if !p.handToGoka(ctx, bundle{records: records, last: last.Offset}, marks, last.Timestamp) {
 			return nil
 		}
 		if rest.Len() == 0 || rest.LeaderEpoch() != epoch {
@@ -138,10 +138,10 @@ func (p *Partition) openQueues() {
 		bundleQueue), make(chan bundle, bundleQueue)
 }
 
-// handGoka hands goka a bundle once there is room, and reports whether the session goes on. goka
+// handToGoka hands goka a bundle once there is room, and reports whether the session goes on. goka
 // has one goroutine for a partition of all topics: were it to wait for room, nothing would be
 // merged and no window closed meanwhile.
-func (p *Partition) handGoka(ctx context.Context, b bundle, marks chan<- *sarama.ConsumerMessage,
+func (p *Partition) handToGoka(ctx context.Context, b bundle, marks chan<- *sarama.ConsumerMessage,
 	at time.Time) bool {
 	mark := &sarama.ConsumerMessage{Topic: p.cfg.Topic, Partition: p.partition, Offset: b.last,
 		Timestamp: at, Value: bundleMark}
@@ -160,7 +160,8 @@ func (p *Partition) handGoka(ctx context.Context, b bundle, marks chan<- *sarama
 }
 
 // Passed queues the next bundle for the intake, now that goka has passed it on: the one with this
-// last offset. It does not wait.
+// last offset. It does not wait. Where the next bundle is another one, the error ends the session,
+// which begins again at the cursor.
 func (p *Partition) Passed(offset int64) error {
 	select {
 	case b := <-p.bundles:
@@ -213,7 +214,7 @@ func (p *Partition) bundleOversized(ctx context.Context, c *fetch.Chunk,
 	o := oversized{first: c.First, next: c.Next, time: c.Time, batch: c.Oversized}
 	p.cfg.Log.Warn("a batch of records inflates too far to be read, and becomes one dead letter",
 		"partition", p.partition, "first", o.first, "last", o.next-1, "bytes", len(o.batch))
-	p.handGoka(ctx, bundle{oversized: &o, last: o.next - 1}, marks, o.time)
+	p.handToGoka(ctx, bundle{oversized: &o, last: o.next - 1}, marks, o.time)
 	return nil
 }
 

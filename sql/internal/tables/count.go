@@ -20,8 +20,9 @@ const EventTable = "livetolldata"
 const NullPlaza = -32769
 
 // RowText is the text of a row that checksums are made of: 2022-02-10 10:23:02,3728373,car,4856.
-// The writer makes the same text of an event. It is of utf8mb4 whatever vehicle_type is of, since
-// the separator's collation is explicit: converting each column takes MariaDB twice as long.
+// The writer makes the same text of an event. It is utf8mb4 whatever the character set of
+// vehicle_type, since the separator's collation is explicit. MariaDB reads rows with it in two
+// thirds of the time that it takes where each column is converted.
 const RowText = `CONCAT_WS(_utf8mb4',' COLLATE utf8mb4_bin,
 	timestamp, vehicle_id, vehicle_type, toll_plaza_id)`
 
