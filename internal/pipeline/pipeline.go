@@ -204,7 +204,7 @@ func (p *pipeline) awaitReady(ctx context.Context) error {
 
 // heapPercent is how much of the live heap the garbage collector lets come on top of it. Events
 // allocate nothing, so less than Go's 100 costs little CPU, and saves memory where plazas are many.
-const heapPercent = 60
+const heapPercent = 45
 
 // boundHeap sets heapPercent, unless the environment says otherwise.
 func boundHeap() {
