@@ -231,14 +231,14 @@ func TestOperations(t *testing.T) {
 	t.Run("drills", func(t *testing.T) {
 		for name, drill := range drills {
 			t.Run(name, func(t *testing.T) {
-				ran.Store(name, true)
 				drill(t, g)
+				ran.Store(name, true)
 			})
 		}
 	})
 	for name := range drills {
 		if _, ok := ran.Load(name); !ok {
-			return // the run was asked for some of them
+			return // the run was asked for some of them, or some were skipped
 		}
 	}
 	if left := slices.Sorted(maps.Keys(g.left)); len(left) > 0 && !t.Failed() {
