@@ -196,7 +196,7 @@ const (
 )
 
 // maxWaitingWeight bounds what waits: about how many windows, of some 250 bytes each.
-const maxWaitingWeight = 5 * maxStoreWeight
+const maxWaitingWeight = 3 * maxStoreWeight
 
 // submission is a closing with where it came from.
 type submission struct {
