@@ -125,13 +125,7 @@ func startKafka(ctx context.Context, cfg KafkaConfig) (_ *Kafka, err error) {
 	// Kafka must know its port before it has it, so that another program may come first: then try
 	// other ports.
 	for try := 0; ; try++ {
-		if k.port, err = probePort(k.host, port); err != nil {
-			return nil, err
-		}
-		if k.controllerPort, err = probePort(k.host, 0); err != nil {
-			return nil, err
-		}
-		if k.listenerPorts, err = k.probeListeners(); err != nil {
+		if err = k.probePorts(port); err != nil {
 			return nil, err
 		}
 		if err = k.writeSettings(); err != nil {
@@ -143,9 +137,7 @@ func startKafka(ctx context.Context, cfg KafkaConfig) (_ *Kafka, err error) {
 		if err = k.start(ctx); err == nil {
 			return k, nil
 		}
-		taken := port == 0 && isTaken(k.host, k.port) || isTaken(k.host, k.controllerPort) ||
-			k.port == k.controllerPort || k.listenerTaken()
-		if try == 5 || !taken {
+		if try == 5 || !k.portTaken(port) {
 			return nil, err
 		}
 	}
@@ -299,27 +291,39 @@ func (l KafkaListener) protocol() string {
 // ListenerAddr returns the host:port of one of the listeners in the configuration.
 func (k *Kafka) ListenerAddr(name string) string { return joinAddr(k.host, k.listenerPorts[name]) }
 
-func (k *Kafka) probeListeners() (map[string]int, error) {
-	ports := map[string]int{}
-	for name := range k.cfg.Listeners {
-		port, err := probePort(k.host, 0)
-		if err != nil {
-			return nil, err
-		}
-		ports[name] = port
+// probePorts sets the broker's ports, each another one, the first to port if that is not 0.
+func (k *Kafka) probePorts(port int) (err error) {
+	if k.port, err = probePort(k.host, port); err != nil {
+		return err
 	}
-	return ports, nil
+	ours := []int{k.port}
+	next := func() int {
+		for err == nil {
+			var p int
+			if p, err = probePort(k.host, 0); err == nil && !slices.Contains(ours, p) {
+				ours = append(ours, p)
+				return p
+			}
+		}
+		return 0
+	}
+	k.controllerPort, k.listenerPorts = next(), map[string]int{}
+	for name := range k.cfg.Listeners {
+		k.listenerPorts[name] = next()
+	}
+	return err
 }
 
-// listenerTaken reports whether another program took a listener's port, or two of ours were given
-// the same one.
-func (k *Kafka) listenerTaken() bool {
-	seen := map[int]bool{k.port: true, k.controllerPort: true}
-	for _, port := range k.listenerPorts {
-		if seen[port] || isTaken(k.host, port) {
+// portTaken reports whether another program took one of the broker's ports, which are free ones but
+// for the first if port is not 0.
+func (k *Kafka) portTaken(port int) bool {
+	if port == 0 && isTaken(k.host, k.port) || isTaken(k.host, k.controllerPort) {
+		return true
+	}
+	for _, p := range k.listenerPorts {
+		if isTaken(k.host, p) {
 			return true
 		}
-		seen[port] = true
 	}
 	return false
 }

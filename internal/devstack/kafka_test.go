@@ -3,6 +3,9 @@ package devstack
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +91,23 @@ func TestKafka(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestKafkaPorts: no two listeners of a broker have the same port, which Kafka refuses.
+func TestKafkaPorts(t *testing.T) {
+	k := &Kafka{server: &server{host: "127.0.0.1"},
+		cfg: KafkaConfig{Listeners: map[string]KafkaListener{}}}
+	for i := range 500 {
+		k.cfg.Listeners[strconv.Itoa(i)] = KafkaListener{}
+	}
+	if err := k.probePorts(0); err != nil {
+		t.Fatal(err)
+	}
+	ports := append(slices.Collect(maps.Values(k.listenerPorts)), k.port, k.controllerPort)
+	slices.Sort(ports)
+	if n := len(slices.Compact(ports)); n != 502 {
+		t.Errorf("%d ports, want 502", n)
+	}
 }
 
 func TestKafkaRefusals(t *testing.T) {

@@ -274,8 +274,8 @@ func ManyMinutes(states map[int16]*toll.State, baseline map[int]tables.RowCount)
 
 // TallyRows calls each with all groups, ascending by plaza and minute, once it has read every row
 // and added them up by itself. That takes the server half as long as making the groups, and both
-// together a little less; above all it needs no disk, on which the server sorts the rows. It returns
-// ErrManyMinutes before the first call where there are too many.
+// together a little less; above all it needs no disk, on which the server sorts the rows. It
+// returns ErrManyMinutes before the first call where there are too many.
 func TallyRows(ctx context.Context, q db.Reader, zone *toll.Zone, each func(*Group) error) error {
 	tally := rowTally{plazas: map[int64]*plazaTally{}, zone: zone.Clone()}
 	// One column, as each costs an allocation. The plaza is apart from the text, which leaves it out
